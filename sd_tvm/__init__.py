@@ -1,0 +1,1 @@
+"""sd-tvm: a TVM backend for networks in SmartDeal form."""

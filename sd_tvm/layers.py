@@ -1,0 +1,182 @@
+"""Descriptions of the integer layers that passes emit, schedules lower and the simulator runs.
+
+A layer is one record, TVM-free and JSON-able. It says everything about shapes and weight form
+and nothing about values; values (codes, bases, quantisation words) are separate arrays. The meaning of
+every field is defined in ``docs/numerics.md``.
+
+Activations are 8-bit, blocked by 16 channels: (N, ceil(C/16), H, W, 16). Lanes beyond C hold
+unspecified values and are never read as data.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sd_tvm.errors import FormatError
+from sd_tvm.weights.rows import RowGeometry
+from sd_tvm.weights.tensor import WeightForm
+
+LANES = 16
+ActDType = Literal["uint8", "int8"]
+
+
+def blocks16(n: int) -> int:
+    """Blocks of 16 lanes that hold n channels."""
+    return -(-n // LANES)
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """Convolution or dense layer (dense: 1x1 kernel on a 1x1 image).
+
+    Operands, in order: x; then ``w8`` int8 (ceil(M/16), K, 16) for a raw weight, or ``codes``
+    uint8 (ceil(M/8), slots/4, 16*planes), ``basis`` int8 (NB, ceil16(S*S)), ``table`` int8 (16,),
+    then ``bitmap`` uint8 (groups, ceil(R/8) padded to 16) for ``shared`` and ``ids`` uint8
+    (ceil16(M),) for ``codebook``; then ``qp`` int32 (ceil16(M), 4).
+    Result: ``q8``: 8-bit blocked (N, MB, OH, OW, 16); ``i32``: int32 accumulators, same blocking.
+    """
+
+    name: str
+    batch: int
+    in_channels: int
+    in_hw: tuple[int, int]
+    out_channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)  # top, left, bottom, right
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    form: WeightForm | None = None  # None: raw int8
+    n_bases: int = 0
+    in_dtype: ActDType = "uint8"
+    in_zero_point: int = 0
+    out_dtype: ActDType = "uint8"
+    out: Literal["q8", "i32"] = "q8"
+    kind: Literal["conv"] = "conv"
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        """(M, Cg, KH, KW)."""
+        return (self.out_channels, self.in_channels // self.groups, *self.kernel)
+
+    @property
+    def geometry(self) -> RowGeometry:
+        """Row view of the weight."""
+        return RowGeometry(self.weight_shape)
+
+    @property
+    def out_hw(self) -> tuple[int, int]:
+        """Output height and width."""
+        t, left, b, r = self.padding
+        (h, w), (kh, kw), (sh, sw), (dh, dw) = self.in_hw, self.kernel, self.stride, self.dilation
+        return (
+            (h + t + b - dh * (kh - 1) - 1) // sh + 1,
+            (w + left + r - dw * (kw - 1) - 1) // sw + 1,
+        )
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the dense layer, zeros included."""
+        m, cg, kh, kw = self.weight_shape
+        return self.batch * m * cg * kh * kw * self.out_hw[0] * self.out_hw[1]
+
+
+@dataclass(frozen=True)
+class AddLayer:
+    """Sum of two quantised tensors of one shape. Operands: a, b, ``qp`` int32 (3, 4): words of a, b, out."""
+
+    name: str
+    batch: int
+    channels: int
+    hw: tuple[int, int]
+    a_dtype: ActDType = "uint8"
+    a_zero_point: int = 0
+    b_dtype: ActDType = "uint8"
+    b_zero_point: int = 0
+    out_dtype: ActDType = "uint8"
+    kind: Literal["add"] = "add"
+
+
+@dataclass(frozen=True)
+class PoolLayer:
+    """Max or average pooling. Operands: x, ``qp`` int32 (1, 4) (average only; max keeps the scale).
+
+    Average pooling counts padding (``count_include_pad``); a global average is a kernel of the
+    image's size. Max pooling pads with the smallest 8-bit value.
+    """
+
+    name: str
+    mode: Literal["max", "avg"]
+    batch: int
+    channels: int
+    in_hw: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    in_dtype: ActDType = "uint8"
+    in_zero_point: int = 0
+    out_dtype: ActDType = "uint8"
+    kind: Literal["pool"] = "pool"
+
+    @property
+    def out_hw(self) -> tuple[int, int]:
+        """Output height and width."""
+        t, left, b, r = self.padding
+        (h, w), (kh, kw), (sh, sw) = self.in_hw, self.kernel, self.stride
+        return ((h + t + b - kh) // sh + 1, (w + left + r - kw) // sw + 1)
+
+
+@dataclass(frozen=True)
+class RequantLayer:
+    """Rescale and clip one tensor (stand-alone ReLU, clip). Operands: x, ``qp`` int32 (1, 4)."""
+
+    name: str
+    batch: int
+    channels: int
+    hw: tuple[int, int]
+    in_dtype: ActDType = "uint8"
+    in_zero_point: int = 0
+    out_dtype: ActDType = "uint8"
+    kind: Literal["requant"] = "requant"
+
+
+Layer = ConvLayer | AddLayer | PoolLayer | RequantLayer
+_KINDS: dict[str, type[Any]] = {
+    "conv": ConvLayer,
+    "add": AddLayer,
+    "pool": PoolLayer,
+    "requant": RequantLayer,
+}
+
+
+def layer_to_json(layer: Layer) -> str:
+    """Canonical JSON (sorted keys) of a layer."""
+    return json.dumps(asdict(layer), sort_keys=True)
+
+
+def layer_from_json(text: str) -> Layer:
+    """Inverse of :func:`layer_to_json`.
+
+    Raises
+    ------
+    FormatError
+        If the text is not a layer.
+    """
+    try:
+        data = json.loads(text)
+        cls = _KINDS[data["kind"]]
+        for key, value in data.items():
+            if isinstance(value, list):
+                data[key] = tuple(value)
+        if data.get("form") is not None:
+            data["form"] = WeightForm(**data["form"])
+        layer: Layer = cls(**data)
+        return layer
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(
+            f"not a layer description ({error!r})",
+            expected=f"JSON of a layer whose kind is one of {sorted(_KINDS)}",
+            fix="recompile the module with this version",
+        ) from error

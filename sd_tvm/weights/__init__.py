@@ -1,0 +1,1 @@
+"""Weights in SD form: geometry, alphabets, containers and their packed layout (TVM-free)."""
