@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm.weights.alphabet import Alphabet, get_alphabet
-from sd_tvm.weights.rows import ROWS_PER_BLOCK, RowGeometry
+from sd_tvm.weights.rows import RowGeometry
 
 Pattern = Literal["16:16", "8:16", "4:16", "2:16", "shared"]
 BasisKind = Literal["filter", "slice", "codebook"]
