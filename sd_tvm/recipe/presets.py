@@ -1,0 +1,34 @@
+"""Named recipes, as plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RECIPE_VERSION = 1
+
+
+def _preset(form: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    rules = [
+        {"op": "*", "kind": "sd", "form": form},
+        {"op": "depthwise", "kind": "int8"},
+        {"op": "conv2d", "position": "first", "kind": "int8"},
+    ]
+    return {"version": RECIPE_VERSION, "rules": rules, **rest}
+
+
+#: Presets. All but ``int8`` and ``fp32`` keep depthwise layers and the first convolution in int8.
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": _preset({"pattern": "16:16"}),
+    "sd-16:16": _preset({"pattern": "16:16"}),
+    "sd-8:16": _preset({"pattern": "8:16"}),
+    "sd-4:16": _preset({"pattern": "4:16"}),
+    "sd-2:16": _preset({"pattern": "2:16"}),
+    "sd-shared": _preset({"pattern": "shared", "kept": 0.5, "group_filters": 32}),
+    "sd-codebook": _preset({"pattern": "16:16", "basis": "codebook", "bases": 16}),
+    "smartdeal": _preset(
+        {"pattern": "16:16", "alphabet": "pow2-7", "basis": "slice", "slice_rows": 192},
+        solver={"method": "official"},
+    ),
+    "int8": {"version": RECIPE_VERSION, "rules": [{"op": "*", "kind": "int8"}]},
+    "fp32": {"version": RECIPE_VERSION, "rules": [{"op": "*", "kind": "skip"}]},
+}
