@@ -16,8 +16,8 @@ from sd_tvm.errors import RecipeError
 from sd_tvm.recipe.layer import Kind, LayerInfo, LayerPlan
 from sd_tvm.recipe.presets import PRESETS, RECIPE_VERSION
 from sd_tvm.weights.alphabet import ALPHABETS
+from sd_tvm.weights.packing import packed_nbytes
 from sd_tvm.weights.rows import ROWS_PER_BLOCK, RowGeometry
-from sd_tvm.weights.sizes import int8_bytes, sd_bytes
 from sd_tvm.weights.tensor import BasisKind, Pattern, WeightForm
 
 MAX_CODEBOOK = 256
@@ -316,7 +316,7 @@ class Recipe(_Strict):
 
     def _decide(self, layer: LayerInfo, index: int | None) -> LayerPlan:
         geometry = layer.geometry
-        raw = int8_bytes(geometry)
+        raw = packed_nbytes(geometry.shape, None)
         if index is None:
             reason = f"no rule matches; otherwise: {self.otherwise}"
             return LayerPlan(self.otherwise, None, 0, None, reason, None, raw)
@@ -326,7 +326,7 @@ class Recipe(_Strict):
             return LayerPlan(rule.kind, None, 0, index, why, None, raw)
         spec = rule.form or Form()
         form, n_bases = spec.weight_form(geometry), spec.n_bases(geometry)
-        size = sd_bytes(form, geometry, n_bases)
+        size = packed_nbytes(geometry.shape, form, n_bases)
         if size >= raw and not rule.even_if_larger:
             why += f", but SD form takes {size} bytes and int8 {raw}"
             return LayerPlan("int8", None, 0, index, why, size, raw)
