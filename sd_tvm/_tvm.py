@@ -41,6 +41,7 @@ def check_versions(installed: dict[str, str | None] | None = None) -> None:
 check_versions()
 
 import tvm as _tvm  # noqa: E402
+import tvm_ffi as _tvm_ffi  # noqa: E402
 from tvm import ir as _ir  # noqa: E402
 from tvm import relax as _relax  # noqa: E402
 from tvm import s_tir as _s_tir  # noqa: E402
@@ -54,3 +55,5 @@ relax: Any = _relax
 te: Any = _te
 tirx: Any = _tirx
 s_tir: Any = _s_tir
+#: ``structural_equal(a, b, map_free_vars=False) -> bool`` of any two IR nodes.
+structural_equal: Any = _tvm_ffi.structural_equal
