@@ -1,0 +1,55 @@
+#ifndef SD_SIM_MEMORIES_H_
+#define SD_SIM_MEMORIES_H_
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "isa_generated.h"
+
+namespace sd {
+
+/*!
+ * \brief The on-chip memories, with a mark for every word that was ever written.
+ *
+ * Callers check addresses with Contains before they touch data.
+ */
+class Memories {
+ public:
+  explicit Memories(const std::array<uint32_t, isa::kNumMem>& words);
+
+  uint32_t words(isa::Mem mem) const { return At(mem).words; }
+  static uint32_t word_bytes(isa::Mem mem) {
+    return isa::kMemories[static_cast<int>(mem)].word_bytes;
+  }
+  /*! \brief Whether words [first, last] exist. */
+  bool Contains(isa::Mem mem, uint64_t first, uint64_t last) const {
+    return first <= last && last < At(mem).words;
+  }
+  /*! \brief First byte of a word that exists. */
+  const uint8_t* Word(isa::Mem mem, uint64_t word) const {
+    return At(mem).data.data() + word * word_bytes(mem);
+  }
+  uint8_t* Word(isa::Mem mem, uint64_t word) {
+    return At(mem).data.data() + word * word_bytes(mem);
+  }
+  /*! \brief First word of [first, first + count) that was never written, or -1. */
+  int64_t FirstUnwritten(isa::Mem mem, uint64_t first, uint64_t count) const;
+  void MarkWritten(isa::Mem mem, uint64_t first, uint64_t count);
+  bool IsWritten(isa::Mem mem, uint64_t word) const { return At(mem).written[word] != 0; }
+
+ private:
+  struct Memory {
+    uint32_t words = 0;
+    std::vector<uint8_t> data;
+    std::vector<uint8_t> written;
+  };
+  const Memory& At(isa::Mem mem) const { return memories_[static_cast<int>(mem)]; }
+  Memory& At(isa::Mem mem) { return memories_[static_cast<int>(mem)]; }
+
+  std::array<Memory, isa::kNumMem> memories_;
+};
+
+}  // namespace sd
+
+#endif  // SD_SIM_MEMORIES_H_
