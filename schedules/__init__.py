@@ -1,1 +1,1 @@
-"""TODO."""
+"""Layers as TensorIR (``ops``) and their schedules for the CPU (``cpu``) and sd_accel (``accel``)."""

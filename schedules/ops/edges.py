@@ -1,0 +1,122 @@
+"""Conversions between float32 tensors and the blocked 8-bit world, run on the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sd_tvm._tvm import te, tirx
+from sd_tvm.layers import LANES, ActDType, ConvLayer, blocks16
+from sd_tvm.schedules.ops.tir import ACT_RANGE, Expr, Tensor, const, dims, finish, i64
+from sd_tvm.schedules.ops.weight import weight_operands, weight_stage
+from sd_tvm.weights.tensor import WeightForm
+
+Shape = tuple[int, ...]
+
+
+def _nchw(shape: Shape) -> tuple[int, int, int, int]:
+    """(N, C) or (N, C, H, W) as (N, C, H, W)."""
+    n, c, h, w = shape if len(shape) == 4 else (*shape, 1, 1)
+    return n, c, h, w
+
+
+def blocked_shape(shape: Shape) -> tuple[int, int, int, int, int]:
+    """(N, ceil(C/16), H, W, 16) of an (N, C[, H, W]) tensor."""
+    n, c, h, w = _nchw(shape)
+    return n, blocks16(c), h, w, LANES
+
+
+def _at(tensor: Tensor, rank: int, n: Expr, c: Expr, y: Expr, x: Expr) -> Expr:
+    return tensor[n, c, y, x] if rank == 4 else tensor[n, c]
+
+
+def _quantize_stage(x: Tensor, shape: Shape, scale: Expr, zero_point: Expr, dtype: ActDType) -> Tensor:
+    lo, hi = (const(v, "float32") for v in ACT_RANGE[dtype])
+    channels = shape[1]
+
+    def body(n: Expr, cb: Expr, y: Expr, xx: Expr, ln: Expr) -> Expr:
+        c = cb * i64(LANES) + ln
+        q = tirx.nearbyint(_at(x, len(shape), n, c, y, xx) / scale) + zero_point
+        q = tirx.min(tirx.max(q, lo), hi).astype("int32").astype(dtype)
+        if channels % LANES == 0:
+            return q
+        return tirx.if_then_else(c < i64(channels), q, const(0, dtype))
+
+    return te.compute(dims(*blocked_shape(shape)), body, name="q")
+
+
+def build_quantize(shape: Shape, scale: float, zero_point: int, dtype: ActDType, symbol: str) -> Any:
+    """float32 (N, C[, H, W]) -> blocked 8 bit: clip(rint(x / s) + z). Operands: x, result."""
+    x = te.placeholder(dims(*shape), "float32", name="x")
+    s, z = const(float(np.float32(scale)), "float32"), const(zero_point, "float32")
+    return finish([x, _quantize_stage(x, shape, s, z, dtype)], symbol)
+
+
+def build_quantize_dynamic(shape: Shape, zero_point: int, dtype: ActDType, symbol: str) -> Any:
+    """As :func:`build_quantize`, the scale an operand. Operands: x, scale float32 (1,), result."""
+    x = te.placeholder(dims(*shape), "float32", name="x")
+    scale = te.placeholder(dims(1), "float32", name="scale")
+    stage = _quantize_stage(x, shape, scale[i64(0)], const(zero_point, "float32"), dtype)
+    return finish([x, scale, stage], symbol)
+
+
+def _float_shape(tensor_of: Any, shape: Shape, name: str) -> Tensor:
+    """Unblocked float32 stage; tensor_of(n, c, y, x) gives the value."""
+    if len(shape) == 4:
+        return te.compute(dims(*shape), lambda n, c, y, x: tensor_of(n, c, y, x), name=name)
+    return te.compute(dims(*shape), lambda n, c: tensor_of(n, c, i64(0), i64(0)), name=name)
+
+
+def _blocked(tensor: Tensor, n: Expr, c: Expr, y: Expr, x: Expr) -> Expr:
+    return tensor[n, tirx.floordiv(c, i64(LANES)), y, x, tirx.floormod(c, i64(LANES))]
+
+
+def build_dequantize(shape: Shape, scale: float, zero_point: int, dtype: ActDType, symbol: str) -> Any:
+    """Blocked 8 bit -> float32 (N, C[, H, W]): float32(q - z) * s. Operands: q, result."""
+    q = te.placeholder(dims(*blocked_shape(shape)), dtype, name="q")
+    s, z = const(float(np.float32(scale)), "float32"), const(zero_point, "int32")
+
+    def value(n: Expr, c: Expr, y: Expr, x: Expr) -> Expr:
+        return (_blocked(q, n, c, y, x).astype("int32") - z).astype("float32") * s
+
+    return finish([q, _float_shape(value, shape, "y")], symbol)
+
+
+def build_dequantize_acc(shape: Shape, symbol: str) -> Any:
+    """Blocked int32 sums -> float32 (N, M[, H, W]): float32(acc) * (s_x * scale[m]) + bias[m].
+
+    Operands: acc, activation scale float32 (1,), scale float32 (M,), bias float32 (M,), result.
+    """
+    m = shape[1]
+    acc = te.placeholder(dims(*blocked_shape(shape)), "int32", name="acc")
+    s_x = te.placeholder(dims(1), "float32", name="s_x")
+    scale = te.placeholder(dims(m), "float32", name="scale")
+    bias = te.placeholder(dims(m), "float32", name="bias")
+
+    def value(n: Expr, c: Expr, y: Expr, x: Expr) -> Expr:
+        return _blocked(acc, n, c, y, x).astype("float32") * (s_x[i64(0)] * scale[c]) + bias[c]
+
+    return finish([acc, s_x, scale, bias, _float_shape(value, shape, "y")], symbol)
+
+
+def build_rebuild_weight(
+    shape: tuple[int, int, int, int], form: WeightForm, n_bases: int, symbol: str
+) -> Any:
+    """SD form -> float32 weight (M, Cg, KH, KW) = scale[m] * exact integer.
+
+    Operands: codes, basis, table, then bitmap and ids where the form has them, then scale
+    float32 (M,), result.
+    """
+    m, cg, kh, kw = shape
+    layer = ConvLayer("", 1, cg, (kh, kw), m, (kh, kw), form=form, n_bases=n_bases)
+    operands = weight_operands(layer)
+    scale = te.placeholder(dims(m), "float32", name="scale")
+    w = weight_stage(layer, operands)
+
+    def value(f: Expr, c: Expr, ky: Expr, kx: Expr) -> Expr:
+        at = w[tirx.floordiv(f, i64(LANES)), c, ky, kx, tirx.floormod(f, i64(LANES))]
+        return at.astype("float32") * scale[f]
+
+    out = te.compute(dims(*shape), value, name="weight")
+    return finish([*operands, scale, out], symbol)

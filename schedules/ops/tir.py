@@ -1,0 +1,108 @@
+"""Small TensorIR building blocks that all layers share: int64 shapes, fixed point, quantisation words.
+
+The arithmetic is ``docs/numerics.md``, written as TensorIR expressions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sd_tvm._tvm import te, tirx
+from sd_tvm.layers import Layer, layer_to_json
+
+#: Attribute of a PrimFunc that carries its layer as JSON.
+LAYER_ATTR = "sd.layer"
+ACT_RANGE: dict[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127)}
+
+Expr = Any
+Tensor = Any
+
+
+def i64(value: int) -> Expr:
+    """An int64 constant (Relax needs int64 shapes)."""
+    return tirx.IntImm("int64", value)
+
+
+def dims(*shape: int) -> tuple[Expr, ...]:
+    """A shape of int64 constants."""
+    return tuple(i64(n) for n in shape)
+
+
+def const(value: float, dtype: str) -> Expr:
+    """A constant of any type."""
+    return tirx.const(value, dtype)
+
+
+def finish(tensors: list[Tensor], symbol: str, layer: Layer | None = None) -> Any:
+    """PrimFunc of TE tensors (inputs, then the output) with the attributes we rely on."""
+    func = te.create_prim_func(tensors).with_attr("global_symbol", symbol)
+    func = func.with_attr("tirx.noalias", True)
+    return func if layer is None else func.with_attr(LAYER_ATTR, layer_to_json(layer))
+
+
+def mbqm(x: Expr, m0: Expr, shift: Expr) -> Expr:
+    """gemmlowp's MultiplyByQuantizedMultiplier of an int32 expression, int64.
+
+    Parameters
+    ----------
+    x, m0, shift
+        int32 expressions; m0 is 0 or in [2^30, 2^31), shift in [-31, 30], positive is left.
+    """
+    one, zero = const(1, "int64"), const(0, "int64")
+    s = shift.astype("int64")
+    left, right = tirx.max(s, zero), tirx.max(-s, zero)
+    product = (x.astype("int64") << left) * m0.astype("int64")
+    nudge = tirx.Select(product >= zero, const(1 << 30, "int64"), const(1 - (1 << 30), "int64"))
+    high = tirx.truncdiv(product + nudge, const(1 << 31, "int64"))
+    mask = (one << right) - one
+    threshold = (mask >> one) + (high < zero).astype("int64")
+    return (high >> right) + ((high & mask) > threshold).astype("int64")
+
+
+def _byte(word: Expr, index: int, dtype: str) -> Expr:
+    """Byte ``index`` of an int32 word as a uint8 or int8 value, int32."""
+    if dtype == "int8":
+        return (word << const(24 - 8 * index, "int32")) >> const(24, "int32")
+    return (word >> const(8 * index, "int32")) & const(255, "int32")
+
+
+def qp_shift(qp: Tensor, row: Expr) -> Expr:
+    """Shift of quantisation word ``row``, int32."""
+    return _byte(qp[row, i64(2)], 0, "int8")
+
+
+def scale_word(x: Expr, qp: Tensor, row: Expr) -> Expr:
+    """mbqm with the multiplier of a quantisation word, int64."""
+    return mbqm(x, qp[row, i64(1)], qp_shift(qp, row))
+
+
+def requantize(x: Expr, qp: Tensor, row: Expr, dtype: str) -> Expr:
+    """clip(zp + mbqm(x), lo, hi) with quantisation word ``row``, as ``dtype``."""
+    word = qp[row, i64(2)]
+    zp, lo, hi = (_byte(word, i, dtype).astype("int64") for i in (1, 2, 3))
+    y = zp + scale_word(x, qp, row)
+    return tirx.min(tirx.max(y, lo), hi).astype(dtype)
+
+
+def pad_stage(x: Tensor, padding: tuple[int, int, int, int], value: int, name: str = "xpad") -> Tensor:
+    """Blocked x (N, CB, H, W, 16) with rows and columns of ``value`` around every plane."""
+    top, left, bottom, right = padding
+    n, cb, h, w, lanes = (int(d) for d in x.shape)
+    shape = dims(n, cb, h + top + bottom, w + left + right, lanes)
+
+    def body(b: Expr, c: Expr, y: Expr, xx: Expr, lane: Expr) -> Expr:
+        inside = []
+        if top:
+            inside.append(y >= i64(top))
+        if bottom:
+            inside.append(y < i64(top + h))
+        if left:
+            inside.append(xx >= i64(left))
+        if right:
+            inside.append(xx < i64(left + w))
+        value_at = x[b, c, y - i64(top), xx - i64(left), lane]
+        if not inside:
+            return value_at
+        return tirx.if_then_else(tirx.all(*inside), value_at, const(value, x.dtype))
+
+    return te.compute(shape, body, name=name)

@@ -1,0 +1,234 @@
+"""Random integer layers and their operands, shared by the schedule, codegen and bit-exactness tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from sd_tvm.layers import AddLayer, ConvLayer, Layer, PoolLayer, RequantLayer
+from sd_tvm.numerics.bounds import Q_MAX, accumulator_bound, folded_bias
+from sd_tvm.numerics.fixedpoint import quantize_multiplier
+from sd_tvm.numerics.qp import pack_qp
+from sd_tvm.weights.packing import pack_raw, pack_sd
+from sd_tvm.weights.rows import RowGeometry
+from sd_tvm.weights.tensor import ROWS_KEPT, RawWeight, SDWeight, WeightForm
+
+RANGE = {"uint8": (0, 256), "int8": (-128, 128)}
+ACT = st.sampled_from(["uint8", "int8"])
+
+
+def random_coef(rng: np.random.Generator, form: WeightForm, geometry: RowGeometry) -> np.ndarray:
+    """Coefficients (M, R, S) that obey the form's pattern."""
+    m, r, s = geometry.shape[0], geometry.rows, geometry.s
+    coef = rng.choice(form.table.table, size=(m, r, s)).astype(np.int8)
+    coef[rng.random((m, r)) < 0.2] = 0
+    keep = np.zeros((m, r), dtype=bool)
+    if form.pattern == "shared":
+        for first in range(0, m, form.group_filters):
+            keep[first : first + form.group_filters, rng.permutation(r)[: form.kept_rows]] = True
+    else:
+        n = ROWS_KEPT[form.pattern]
+        for block in range(0, r, 16):
+            width = min(16, r - block)
+            order = rng.random((m, width)).argsort(axis=1).argsort(axis=1)
+            keep[:, block : block + width] = order < n
+    coef[~keep] = 0
+    return coef
+
+
+def random_weight(rng: np.random.Generator, layer: ConvLayer) -> tuple[list[np.ndarray], np.ndarray]:
+    """Packed weight operands and exact integer weights."""
+    m = layer.out_channels
+    ones = np.ones(m, dtype=np.float32)
+    if layer.form is None:
+        raw = RawWeight(rng.integers(-127, 128, layer.weight_shape).astype(np.int8), ones)
+        return [pack_raw(raw)], raw.integer()
+    s = layer.geometry.s
+    basis = rng.integers(-128, 128, (layer.n_bases, s, s)).astype(np.int8)
+    ids = None
+    if layer.form.basis_kind == "codebook":
+        ids = rng.integers(0, layer.n_bases, m).astype(np.uint8)
+    coef = random_coef(rng, layer.form, layer.geometry)
+    weight = SDWeight(layer.weight_shape, layer.form, coef, basis, ones, ids)
+    return list(pack_sd(weight).values()), weight.integer()
+
+
+def random_act(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Activation; every lane holds noise, also lanes beyond the channels."""
+    return rng.integers(*RANGE[dtype], size=shape).astype(dtype)
+
+
+def _words(
+    rng: np.random.Generator, bias: np.ndarray, spread: np.ndarray, dtype: str, *, pad: bool
+) -> np.ndarray:
+    lo, hi = RANGE[dtype]
+    zp = int(rng.integers(lo, hi))
+    clip_lo, clip_hi = (lo, hi - 1) if rng.random() < 0.5 else (max(lo, zp - 60), min(hi - 1, zp + 60))
+    scaled = [quantize_multiplier(float(v)) for v in 60.0 * rng.uniform(0.5, 2, spread.shape) / spread]
+    m0, shift = (np.array(v, dtype=np.int64) for v in zip(*scaled, strict=True))
+    return pack_qp(bias, m0, shift, zp, clip_lo, clip_hi, pad_to_16=pad)
+
+
+def operands_of(layer: Layer, seed: int) -> list[np.ndarray]:
+    """Random operands of a layer, in order; its overflow bound holds."""
+    rng = np.random.default_rng(seed)
+    if isinstance(layer, ConvLayer):
+        shape = (layer.batch, -(-layer.in_channels // 16), *layer.in_hw, 16)
+        x = random_act(rng, shape, layer.in_dtype)
+        packed, weight = random_weight(rng, layer)
+        bias_q = rng.integers(-(2**18), 2**18, layer.out_channels)
+        bias = folded_bias(bias_q, weight, layer.in_zero_point)
+        bound = accumulator_bound(weight, bias, layer.in_dtype)
+        assert bound.max() < 2**31
+        flat = weight.reshape(layer.out_channels, -1).astype(np.float64)
+        spread = Q_MAX[layer.in_dtype] * 0.4 * np.sqrt((flat**2).sum(axis=1)) + 2**17
+        return [x, *packed, _words(rng, bias, spread, layer.out_dtype, pad=True)]
+    if isinstance(layer, AddLayer):
+        shape = (layer.batch, -(-layer.channels // 16), *layer.hw, 16)
+        a, b = (random_act(rng, shape, d) for d in (layer.a_dtype, layer.b_dtype))
+        zero = np.zeros(1, dtype=np.int64)
+        sides = [
+            _words(rng, zero, 60.0 / (2.0**20 * rng.uniform(0.05, 0.5, 1)), layer.out_dtype, pad=False)
+            for _ in range(2)
+        ]
+        out = _words(rng, zero, np.array([60.0 * 2**20 * rng.uniform(0.2, 2.0)]), layer.out_dtype, pad=False)
+        return [a, b, np.concatenate([*sides, out])]
+    hw = layer.in_hw if isinstance(layer, PoolLayer) else layer.hw
+    x = random_act(rng, (layer.batch, -(-layer.channels // 16), *hw, 16), layer.in_dtype)
+    if isinstance(layer, PoolLayer) and layer.mode == "max":
+        return [x]
+    area = layer.kernel[0] * layer.kernel[1] if isinstance(layer, PoolLayer) else 1
+    return [x, _words(rng, np.zeros(1, np.int64), np.array([100.0 * area]), layer.out_dtype, pad=False)]
+
+
+def valid_lanes(layer: Layer, result: np.ndarray) -> np.ndarray:
+    """Blocked result as (N, C, H, W) without the lanes beyond its channels."""
+    channels = layer.out_channels if isinstance(layer, ConvLayer) else layer.channels
+    n, cb, h, w, lanes = result.shape
+    return result.transpose(0, 1, 4, 2, 3).reshape(n, cb * lanes, h, w)[:, :channels]
+
+
+@st.composite
+def forms(draw: Any, geometry: RowGeometry, patterns: tuple[str, ...]) -> WeightForm:
+    """SD forms that are legal for a geometry."""
+    pattern = draw(st.sampled_from(patterns))
+    basis_kind = draw(st.sampled_from(["filter", "slice", "codebook"]))
+    form = WeightForm(pattern, draw(st.sampled_from(["two-term", "pow2-5", "pow2-7"])), basis_kind)
+    if basis_kind == "slice":
+        form = replace(form, slice_rows=16 * draw(st.integers(1, 3)))
+    if pattern == "shared":
+        kept = draw(st.integers(1, geometry.rows))
+        form = replace(form, kept_rows=kept, group_filters=16 * draw(st.integers(1, 3)))
+    return form
+
+
+@st.composite
+def convs(
+    draw: Any,
+    *,
+    patterns: tuple[str, ...] = ("raw", "16:16", "8:16", "4:16", "2:16", "shared"),
+    grouping: str = "any",
+    max_kernel: int = 4,
+    max_channels: int = 40,
+    max_size: int = 9,
+) -> ConvLayer:
+    """Convolutions: kernel, stride, dilation, groups, asymmetric padding, odd channels."""
+    kernel = (draw(st.integers(1, max_kernel)), draw(st.integers(1, max_kernel)))
+    grouping = draw(st.sampled_from(["none", "depthwise", "grouped"])) if grouping == "any" else grouping
+    if grouping == "depthwise":
+        groups = draw(st.integers(2, max_channels))
+        cg = mg = 1
+    elif grouping == "grouped":
+        groups = draw(st.integers(2, 5))
+        cg, mg = draw(st.integers(1, max_channels // 5)), draw(st.integers(1, max_channels // 5))
+    else:
+        groups, cg, mg = 1, draw(st.integers(1, max_channels)), draw(st.integers(1, max_channels))
+    dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
+    padding = tuple(draw(st.integers(0, 3)) for _ in range(4))
+    span = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    lowest = [max(1, span[i] - padding[i] - padding[i + 2]) for i in range(2)]
+    size = tuple(draw(st.integers(low, max(low, max_size))) for low in lowest)
+    dtype = draw(ACT)
+    layer = ConvLayer(
+        "conv",
+        draw(st.sampled_from([1, 1, 2])),
+        groups * cg,
+        size,
+        groups * mg,
+        kernel,
+        (draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+        padding,
+        dilation,
+        groups,
+        in_dtype=dtype,
+        in_zero_point=draw(st.integers(RANGE[dtype][0], RANGE[dtype][1] - 1)),
+        out_dtype=draw(ACT),
+        out=draw(st.sampled_from(["q8", "q8", "q8", "i32"])),
+    )
+    pattern = draw(st.sampled_from(patterns))
+    if pattern == "raw":
+        return layer
+    form = draw(forms(layer.geometry, (pattern,)))
+    n = layer.out_channels * form.n_slices(layer.geometry)
+    if form.basis_kind == "codebook":
+        n = draw(st.integers(1, 7))
+    return replace(layer, form=form, n_bases=n)
+
+
+@st.composite
+def adds(draw: Any) -> AddLayer:
+    """Residual additions."""
+    zps = [draw(st.integers(-128, 127)) for _ in range(2)]
+    dtypes = [draw(ACT) for _ in range(3)]
+    a_zp, b_zp = (z + (128 if d == "uint8" else 0) for z, d in zip(zps, dtypes, strict=False))
+    hw = (draw(st.integers(1, 9)), draw(st.integers(1, 9)))
+    return AddLayer(
+        "add",
+        draw(st.integers(1, 2)),
+        draw(st.integers(1, 50)),
+        hw,
+        dtypes[0],
+        a_zp,
+        dtypes[1],
+        b_zp,
+        dtypes[2],
+    )
+
+
+@st.composite
+def pools(draw: Any) -> PoolLayer:
+    """Maximum, average and global average pools."""
+    kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    padding = tuple(draw(st.integers(0, k - 1)) for k in (*kernel, *kernel))
+    size = tuple(draw(st.integers(max(1, kernel[i] - padding[i] - padding[i + 2]), 10)) for i in range(2))
+    mode = draw(st.sampled_from(["max", "avg", "avg"]))
+    if draw(st.booleans()):
+        kernel, padding = size, (0, 0, 0, 0)
+    dtype = draw(ACT)
+    return PoolLayer(
+        "pool",
+        mode,
+        draw(st.integers(1, 2)),
+        draw(st.integers(1, 50)),
+        size,
+        kernel,
+        (draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+        padding,
+        dtype,
+        draw(st.integers(RANGE[dtype][0], RANGE[dtype][1] - 1)),
+        dtype if mode == "max" else draw(ACT),
+    )
+
+
+@st.composite
+def requants(draw: Any) -> RequantLayer:
+    """Stand-alone requantisations."""
+    dtype = draw(ACT)
+    hw = (draw(st.integers(1, 9)), draw(st.integers(1, 9)))
+    zp = draw(st.integers(RANGE[dtype][0], RANGE[dtype][1] - 1))
+    return RequantLayer(
+        "requant", draw(st.integers(1, 2)), draw(st.integers(1, 50)), hw, dtype, zp, draw(ACT)
+    )
