@@ -1,0 +1,27 @@
+"""Reports: one data model, written as deterministic JSON and as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from sd_tvm.report.files import read_json, report_from_json, report_to_json, write_html, write_json
+from sd_tvm.report.model import (
+    SCHEMA_VERSION,
+    EnergyConstant,
+    LayerRow,
+    Metric,
+    Rejection,
+    Report,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "EnergyConstant",
+    "LayerRow",
+    "Metric",
+    "Rejection",
+    "Report",
+    "read_json",
+    "report_from_json",
+    "report_to_json",
+    "write_html",
+    "write_json",
+]

@@ -1,0 +1,216 @@
+"""The report's data model: plain records, integers wherever something is added up.
+
+A report has headline metrics and one row a layer call. Rows add up to the totals exactly: energies are
+integer femtojoules, times are integer cycles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sd_tvm.errors import FormatError
+
+#: Raised when a field changes its meaning or goes away; new optional fields do not raise it.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of the report: name, value and unit (``""``: none)."""
+
+    name: str
+    value: int | float | str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class EnergyConstant:
+    """One constant of the energy model, with its origin.
+
+    Attributes
+    ----------
+    name, value, unit
+        What it is.
+    node
+        Process node, as the source states it.
+    source
+        Where the number comes from.
+    """
+
+    name: str
+    value: float
+    unit: str
+    node: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A node that does not run on the accelerator, and why."""
+
+    node: str
+    op: str
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer call.
+
+    Attributes
+    ----------
+    name, kind
+        Layer name; ``conv``, ``depthwise``, ``pointwise``, ``dense``, ``add``, ``max pool``, ``avg pool``
+        or ``requant``.
+    shape
+        Readable shape, for example ``32x112x112 -> 16x112x112, 3x3/2``.
+    form
+        Form of the weight, for example ``two-term 16:16 filter`` or ``int8``; empty without a weight.
+    weights
+        Number of weights.
+    weight_bytes
+        Packed bytes of the weight: codes, indices, bases, scales.
+    macs, macs_dense
+        Multiply-accumulates that were executed, and those of the dense layer.
+    instructions
+        Instructions of the program.
+    dram_read, dram_write
+        Bytes.
+    cycles, peak_macs
+        Cycles, and what the array could have done in them; None in a functional run, which has no time.
+    energy_fj
+        Energy by component in femtojoules; None in a functional run.
+    busy, stall
+        Cycles by queue, and by cause; None in a functional run.
+    """
+
+    name: str
+    kind: str
+    shape: str
+    form: str = ""
+    weights: int = 0
+    weight_bytes: int = 0
+    macs: int = 0
+    macs_dense: int = 0
+    instructions: int = 0
+    dram_read: int = 0
+    dram_write: int = 0
+    cycles: int | None = None
+    peak_macs: int | None = None
+    energy_fj: dict[str, int] | None = None
+    busy: dict[str, int] | None = None
+    stall: dict[str, int] | None = None
+
+    @property
+    def bits_per_weight(self) -> float | None:
+        """Packed bits of a weight, None for layers without one."""
+        return 8 * self.weight_bytes / self.weights if self.weights else None
+
+    @property
+    def utilisation(self) -> float | None:
+        """Executed multiply-accumulates over what the array could do in these cycles, 0..1."""
+        return self.macs / self.peak_macs if self.peak_macs else None
+
+    @property
+    def energy_total_fj(self) -> int | None:
+        """Energy in femtojoules, None in a functional run."""
+        return None if self.energy_fj is None else sum(self.energy_fj.values())
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a run has to say.
+
+    Attributes
+    ----------
+    title
+        Heading.
+    metrics
+        Headline numbers, in order.
+    layers
+        One row a layer call, in order of execution.
+    rejected
+        Nodes that run on the CPU, with the reason.
+    config
+        The accelerator's configuration, flat.
+    constants
+        The energy model's constants with their sources.
+    versions
+        Versions of what made the report.
+    notes
+        Sentences a reader must know.
+    totals
+        What the run itself says it took, when it says so; compared with the rows by :meth:`check`.
+    """
+
+    title: str
+    metrics: tuple[Metric, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+    config: dict[str, int | float | str] = field(default_factory=dict)
+    constants: tuple[EnergyConstant, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    totals: dict[str, int] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def timed(self) -> bool:
+        """Whether the rows carry cycles and energy."""
+        return bool(self.layers) and all(row.cycles is not None for row in self.layers)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Energy components, in order of first appearance."""
+        seen: dict[str, None] = {}
+        for row in self.layers:
+            seen.update(dict.fromkeys(row.energy_fj or {}))
+        return tuple(seen)
+
+    def sums(self) -> dict[str, int]:
+        """Sums over the rows: integers by name, energies by component as ``energy_fj.<name>``."""
+        names = ("weights", "weight_bytes", "macs", "macs_dense", "instructions", "dram_read", "dram_write")
+        out = {name: sum(getattr(row, name) for row in self.layers) for name in names}
+        if self.timed:
+            out["cycles"] = _total(row.cycles for row in self.layers)
+            out["peak_macs"] = _total(row.peak_macs for row in self.layers)
+            for name in self.components:
+                out[f"energy_fj.{name}"] = _total((row.energy_fj or {}).get(name) for row in self.layers)
+            out["energy_total_fj"] = sum(v for k, v in out.items() if k.startswith("energy_fj."))
+        return out
+
+    def metric(self, name: str) -> Metric:
+        """A headline metric.
+
+        Raises
+        ------
+        KeyError
+            If there is none of that name.
+        """
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise KeyError(name)
+
+    def check(self) -> None:
+        """Compare the rows' sums with the run's own totals.
+
+        Raises
+        ------
+        FormatError
+            If they differ: the report would be wrong.
+        """
+        sums = self.sums()
+        for name, value in self.totals.items():
+            if sums.get(name) != value:
+                raise FormatError(
+                    f"the layers' {name} add up to {sums.get(name)} and the run's total is {value}",
+                    expected="equal numbers",
+                    fix="report this: the simulator's bookkeeping is wrong",
+                )
+
+
+def _total(values: Iterable[int | None]) -> int:
+    return sum(v or 0 for v in values)
