@@ -1,0 +1,330 @@
+"""The inner layer of a ``.sd`` file: what the tensors and the JSON mean, and every check on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sd_tvm.errors import FormatError, SDError
+from sd_tvm.format.container import Container, Tensors
+from sd_tvm.format.graph_check import GraphNames, check_graph
+from sd_tvm.format.model import SCHEMA_VERSION, ZERO_POINTS, QParams, StoredModel
+from sd_tvm.format.strictjson import REWRITE, canonical, parse
+from sd_tvm.recipe import Recipe
+from sd_tvm.weights.alphabet import ALPHABETS
+from sd_tvm.weights.packing import pack_raw, pack_sd, unpack_raw, unpack_sd
+from sd_tvm.weights.tensor import SDWeight, Weight, WeightForm
+from sd_tvm.weights.verify import array_names, check_form
+
+#: A layer may not unpack to more than this many times the file's size (hostile shapes), plus a constant.
+MAX_EXPANSION = 256
+FREE_BYTES = 2**24
+
+_Scalar = str | int | float | bool | None
+_Dim = Annotated[int, Field(ge=1, lt=2**31)]
+_Shape4 = Annotated[list[_Dim], Field(min_length=4, max_length=4)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _FormEntry(_Entry):
+    pattern: str
+    alphabet: str
+    basis_kind: str
+    slice_rows: int
+    kept_rows: int
+    group_filters: int
+
+
+class _WeightEntry(_Entry):
+    kind: Literal["sd", "int8"]
+    shape: _Shape4
+    form: _FormEntry | None
+
+
+class _ActivationEntry(_Entry):
+    scale: float
+    zero_point: int
+    dtype: Literal["uint8", "int8"]
+
+
+class _Document(_Entry):
+    schema_version: Literal[1]
+    graph: dict[str, Any]
+    tensors: list[str]
+    weights: dict[str, _WeightEntry]
+    alphabets: dict[str, list[int]]
+    activations: dict[str, _ActivationEntry]
+    recipe: dict[str, Any] | None
+    report: list[dict[str, _Scalar]]
+    versions: dict[str, str]
+
+
+def to_container(model: StoredModel) -> tuple[Tensors, str]:
+    """Tensors by key and the JSON text of a model.
+
+    Raises
+    ------
+    FormatError
+        If a part of the model cannot be stored.
+    """
+    tensors: Tensors = {}
+    for name, array in model.tensors.items():
+        if array.dtype != np.float32:
+            raise FormatError(f"tensor {name!r} is {array.dtype}", expected="float32", fix="convert it")
+        tensors[tensor_key(name)] = array
+    weights: dict[str, Any] = {}
+    alphabets: dict[str, list[int]] = {}
+    for layer, weight in model.weights.items():
+        form = weight.form if isinstance(weight, SDWeight) else None
+        with _within(f"layer {layer!r}"):
+            for kind, packed in _pack(weight).items():
+                tensors[weight_key(layer, kind)] = packed
+        if form is not None:
+            alphabets[form.alphabet] = form.table.table.tolist()
+        weights[layer] = {
+            "kind": "int8" if form is None else "sd",
+            "shape": list(weight.shape),
+            "form": None if form is None else asdict(form),
+        }
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "graph": model.graph,
+        "tensors": sorted(model.tensors),
+        "weights": weights,
+        "alphabets": alphabets,
+        "activations": {name: asdict(q) for name, q in model.activations.items()},
+        "recipe": None if model.recipe is None else model.recipe.to_dict(),
+        "report": model.report,
+        "versions": model.versions,
+    }
+    return tensors, canonical(document)
+
+
+def from_container(container: Container, file_bytes: int) -> StoredModel:
+    """Verify everything and build the model.
+
+    Parameters
+    ----------
+    container
+        Bytes whose sums agree.
+    file_bytes
+        Size of the file, which bounds what its weights may unpack to.
+
+    Raises
+    ------
+    FormatError
+        Names the key, layer or tensor that is wrong.
+    """
+    document = _parse_document(container.metadata)
+    _check_keys(document, set(container.tensors))
+    names = check_graph(document.graph)
+    _check_references(document, names)
+    activations = {name: _activation(name, entry) for name, entry in document.activations.items()}
+    _check_alphabets(document)
+    tensors = {}
+    for name in document.tensors:
+        array = container.tensors[tensor_key(name)]
+        if array.dtype != np.float32 or np.isnan(array).any():
+            raise FormatError(
+                f"tensor {name!r} is {array.dtype} or holds NaN", expected="float32 numbers", fix=REWRITE
+            )
+        tensors[name] = array
+    budget = MAX_EXPANSION * file_bytes + FREE_BYTES
+    weights: dict[str, Weight] = {}
+    order = {node["name"]: i for i, node in enumerate(document.graph["nodes"])}
+    for layer in sorted(document.weights, key=lambda name: order.get(name, len(order))):
+        entry = document.weights[layer]
+        with _within(f"layer {layer!r}"):
+            budget -= math.prod(entry.shape)
+            if budget < 0:
+                raise FormatError(
+                    f"weight shape {entry.shape} is absurd for a file of {file_bytes} bytes",
+                    expected=f"at most {MAX_EXPANSION} weights a byte",
+                    fix=REWRITE,
+                )
+            weights[layer] = _unpack(layer, entry, container.tensors)
+    with _within("recipe"):
+        recipe = None if document.recipe is None else Recipe.from_dict(document.recipe)
+    return StoredModel(
+        graph=document.graph,
+        tensors=tensors,
+        weights=weights,
+        activations=activations,
+        recipe=recipe,
+        report=[dict(row) for row in document.report],
+        versions=document.versions,
+    )
+
+
+def tensor_key(name: str) -> str:
+    """Key of a plain tensor in the container."""
+    return f"tensors/{name}"
+
+
+def weight_key(layer: str, array: str) -> str:
+    """Key of a packed array of a layer in the container."""
+    return f"weights/{layer}/{array}"
+
+
+def weight_arrays(form: WeightForm | None) -> tuple[str, ...]:
+    """Names of the arrays that a weight has in a file (the code table stands in the JSON, once)."""
+    if form is None:
+        return ("w8", "scale")
+    return (*(name for name in array_names(form) if name != "table"), "scale")
+
+
+def _pack(weight: Weight) -> Tensors:
+    if not isinstance(weight, SDWeight):
+        return {"w8": pack_raw(weight), "scale": weight.scale}
+    packed = pack_sd(weight)
+    del packed["table"]
+    return {**packed, "scale": weight.scale}
+
+
+def _unpack(layer: str, entry: _WeightEntry, tensors: Tensors) -> Weight:
+    form = _form(entry)
+    arrays = {name: tensors[weight_key(layer, name)] for name in weight_arrays(form)}
+    scale = arrays.pop("scale")
+    m, cg, kh, kw = entry.shape
+    if form is None:
+        return unpack_raw(arrays["w8"], (m, cg, kh, kw), scale)
+    arrays["table"] = form.table.table
+    return unpack_sd(arrays, (m, cg, kh, kw), form, scale)
+
+
+def _form(entry: _WeightEntry) -> WeightForm | None:
+    if (entry.form is None) != (entry.kind == "int8"):
+        raise FormatError(
+            f"kind {entry.kind!r} {'without' if entry.form is None else 'with'} a form",
+            expected="a form for 'sd', null for 'int8'",
+            fix=REWRITE,
+        )
+    if entry.form is None:
+        return None
+    form = WeightForm(**entry.form.model_dump())
+    m, cg, kh, kw = entry.shape
+    check_form((m, cg, kh, kw), form)
+    return form
+
+
+def _parse_document(text: str) -> _Document:
+    data = parse(text, "__metadata__.sd")
+    if not isinstance(data, dict):
+        raise FormatError("__metadata__.sd: not an object", fix=REWRITE)
+    version = data.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        newer = type(version) is int and version > SCHEMA_VERSION
+        raise FormatError(
+            f"schema_version is {version!r}",
+            expected=f"{SCHEMA_VERSION}",
+            fix="install a newer sd-tvm" if newer else "write the file again with `sd-tvm compress`",
+        )
+    try:
+        document = _Document.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(["__metadata__.sd", *(str(part) for part in first["loc"])])
+        raise FormatError(
+            f"{where}: {first['msg']}", expected="the schema in docs/format.md", fix=REWRITE
+        ) from error
+    if canonical(data) != text:
+        raise FormatError(
+            "__metadata__.sd: not in canonical form", expected="sorted keys, no whitespace", fix=REWRITE
+        )
+    return document
+
+
+def _check_keys(document: _Document, found: set[str]) -> None:
+    """Exactly the expected tensors are there."""
+    if sorted(set(document.tensors)) != document.tensors:
+        raise FormatError("__metadata__.sd.tensors: not sorted, or a name twice", fix=REWRITE)
+    wanted = {tensor_key(name) for name in document.tensors}
+    for layer, entry in document.weights.items():
+        with _within(f"layer {layer!r}"):
+            wanted |= {weight_key(layer, array) for array in weight_arrays(_form(entry))}
+    missing, extra = sorted(wanted - found), sorted(found - wanted)
+    if missing:
+        raise FormatError(f"tensor {missing[0]!r} is missing ({len(missing)} in all)", fix=REWRITE)
+    if extra:
+        raise FormatError(
+            f"tensor {extra[0]!r} belongs to nothing ({len(extra)} in all)",
+            expected="only tensors that the model lists",
+            fix=REWRITE,
+        )
+
+
+def _check_references(document: _Document, names: GraphNames) -> None:
+    """Constants resolve, and nothing is stored that the graph does not use."""
+    for what, stored, used in (
+        ("tensor", set(document.tensors), names.constants),
+        ("weights of layer", set(document.weights), names.nodes | names.constants),
+        ("activation", set(document.activations), names.values),
+    ):
+        unused = sorted(stored - used)
+        if unused:
+            raise FormatError(
+                f"{what} {unused[0]!r}: the graph has no such name",
+                expected="nothing but what the graph uses",
+                fix=REWRITE,
+            )
+    dangling = sorted(names.constants - set(document.tensors) - set(document.weights))
+    if dangling:
+        user = next(n["name"] for n in document.graph["nodes"] if dangling[0] in n["inputs"])
+        raise FormatError(
+            f"graph node {user!r}: input {dangling[0]!r} is nowhere defined",
+            expected="a graph input, an earlier node or a stored tensor",
+            fix=REWRITE,
+        )
+
+
+def _activation(name: str, entry: _ActivationEntry) -> QParams:
+    lo, hi = ZERO_POINTS[entry.dtype]
+    if not (math.isfinite(entry.scale) and entry.scale > 0):
+        raise FormatError(
+            f"activation {name!r}: scale {entry.scale}", expected="a finite number > 0", fix=REWRITE
+        )
+    if not lo <= entry.zero_point <= hi:
+        raise FormatError(
+            f"activation {name!r}: zero point {entry.zero_point}",
+            expected=f"{lo} to {hi} ({entry.dtype})",
+            fix=REWRITE,
+        )
+    return QParams(entry.scale, entry.zero_point, entry.dtype)
+
+
+def _check_alphabets(document: _Document) -> None:
+    """Every code table used is listed, none else, and each is the one this version knows."""
+    used = {entry.form.alphabet for entry in document.weights.values() if entry.form is not None}
+    if set(document.alphabets) != used:
+        raise FormatError(
+            f"__metadata__.sd.alphabets: {sorted(document.alphabets)}",
+            expected=f"exactly {sorted(used)}",
+            fix=REWRITE,
+        )
+    for name, table in document.alphabets.items():
+        if table != ALPHABETS[name].table.tolist():
+            raise FormatError(
+                f"__metadata__.sd.alphabets.{name}: {table!s:.80}",
+                expected=f"{ALPHABETS[name].table.tolist()}",
+                fix=REWRITE,
+            )
+
+
+@contextmanager
+def _within(where: str) -> Iterator[None]:
+    """Prefix of the errors of parts."""
+    try:
+        yield
+    except SDError as error:
+        raise FormatError(
+            f"{where}: {error.found}", expected=error.expected, fix=error.fix or REWRITE
+        ) from error
