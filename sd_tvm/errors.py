@@ -36,6 +36,10 @@ class VersionError(SDError):
     """A library (TVM, tvm-ffi) or an artefact has a version we do not work with."""
 
 
+class MissingExtraError(SDError):
+    """An optional dependency is not installed; the message names the extra."""
+
+
 class FormatError(SDError):
     """A ``.sd`` file (or its contents) is malformed."""
 

@@ -1,0 +1,105 @@
+"""Front ends: everything a user may call a model becomes one fp32 Relax module.
+
+:func:`load_model` is the only entry point. What it returns has one function ``main`` with static shapes,
+weights as constants, a single output unwrapped, and the module attribute ``sd.names`` that maps variable
+names to the names of the user's layers. Importing this package loads neither TVM nor torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from sd_tvm.errors import UnsupportedModelError
+
+#: What load_model accepts, for messages and documentation.
+SOURCES = (
+    "a torch.nn.Module with example_inputs, a torch.export.ExportedProgram, a path to a .pt2 or .onnx file, "
+    "'module:callable', or a Relax IRModule"
+)
+
+
+def load_model(source: Any, example_inputs: Sequence[Any] | Any | None = None) -> Any:
+    """Import a model.
+
+    Parameters
+    ----------
+    source
+        A torch module (exported with ``example_inputs``), an ExportedProgram, the path of a ``.pt2`` or
+        ``.onnx`` file, ``"package.module:callable"`` (the callable takes nothing and returns a torch module,
+        a pair (module, example_inputs), an ExportedProgram or an IRModule), or an IRModule whose weights
+        are constants.
+    example_inputs
+        Tensor(s) or array(s) that fix the input shapes. Needed for a torch module; for ONNX they replace
+        symbolic dimensions.
+
+    Returns
+    -------
+    tvm.IRModule
+        ``main``: fp32, static shapes, weights as constants, a single output unwrapped.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Dynamic shapes, control flow, an operator without a translation, no such file or callable.
+    UnsupportedDTypeError
+        A floating-point type other than float32.
+    MissingExtraError
+        torch or onnx is needed and not installed.
+    """
+    if isinstance(source, str | PathLike):
+        return _from_text(fspath(source), example_inputs)
+    module = type(source).__module__.partition(".")[0]
+    if module == "tvm" and type(source).__name__ == "IRModule":
+        from sd_tvm.frontends.checks import finish
+
+        return finish(source)
+    if module == "onnx" and type(source).__name__ == "ModelProto":
+        from sd_tvm.frontends.onnx import from_proto
+
+        return from_proto(source, example_inputs)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        from sd_tvm.frontends.torch import from_module, from_program
+
+        if isinstance(source, torch.export.ExportedProgram):
+            return from_program(source)
+        if isinstance(source, torch.nn.Module):
+            return from_module(source, example_inputs)
+    raise UnsupportedModelError(
+        f"a {type(source).__module__}.{type(source).__qualname__} is not a model", expected=SOURCES
+    )
+
+
+def _from_text(text: str, example_inputs: Any) -> Any:
+    suffix = Path(text).suffix.lower()
+    if suffix in (".pt2", ".onnx"):
+        if not Path(text).is_file():
+            raise UnsupportedModelError(
+                f"no file {text!r}", expected="a file that exists", fix="check the path"
+            )
+        if suffix == ".pt2":
+            from sd_tvm.frontends.torch import from_file as from_pt2
+
+            return from_pt2(text)
+        from sd_tvm.frontends.onnx import from_file as from_onnx
+
+        return from_onnx(text, example_inputs)
+    if ":" in text:
+        from sd_tvm.frontends.callable import call
+
+        return call(text, example_inputs)
+    fix = {
+        ".pt": "save with torch.export.save(torch.export.export(model, inputs), 'model.pt2')",
+        ".pth": "save with torch.export.save(torch.export.export(model, inputs), 'model.pt2')",
+        ".sd": "this is a compressed model: use sd_tvm.load()",
+    }.get(suffix, "export the model as .pt2 or .onnx")
+    raise UnsupportedModelError(
+        f"cannot import {text!r}: unknown suffix {suffix!r}", expected=SOURCES, fix=fix
+    )
+
+
+__all__ = ["SOURCES", "load_model"]
