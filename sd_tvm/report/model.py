@@ -34,6 +34,8 @@ class EnergyConstant:
         What it is.
     node
         Process node, as the source states it.
+    grade
+        How far to trust it: ``published``, ``table``, ``quoted``, ``unverified`` or ``estimate``.
     source
         Where the number comes from.
     """
@@ -42,6 +44,7 @@ class EnergyConstant:
     value: float
     unit: str
     node: str
+    grade: str
     source: str
 
 
