@@ -20,6 +20,11 @@ settings.register_profile("explore", deadline=None, suppress_health_check=[Healt
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of golden files: ``--update-golden`` rewrites them."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite the files in tests/golden")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to test the source tree when the installed package was asked for."""
     if os.environ.get("SD_TVM_INSTALLED"):

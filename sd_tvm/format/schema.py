@@ -266,7 +266,7 @@ def _check_references(document: _Document, names: GraphNames) -> None:
     """Constants resolve, and nothing is stored that the graph does not use."""
     for what, stored, used in (
         ("tensor", set(document.tensors), names.constants),
-        ("weights of layer", set(document.weights), names.nodes | names.constants),
+        ("weights of layer", set(document.weights), names.nodes),
         ("activation", set(document.activations), names.values),
     ):
         unused = sorted(stored - used)
@@ -276,7 +276,7 @@ def _check_references(document: _Document, names: GraphNames) -> None:
                 expected="nothing but what the graph uses",
                 fix=REWRITE,
             )
-    dangling = sorted(names.constants - set(document.tensors) - set(document.weights))
+    dangling = sorted(names.constants - set(document.tensors))
     if dangling:
         user = next(n["name"] for n in document.graph["nodes"] if dangling[0] in n["inputs"])
         raise FormatError(

@@ -1,0 +1,302 @@
+"""Damage to the model behind right sums: JSON, tensors, packed weights, values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+from format.damage import edit, put
+from format.rawfile import RawFile, RawTensor
+
+# --- the model's JSON ------------------------------------------------------------------------------------
+
+
+@edit("__metadata__.sd: not JSON")
+def model_not_json(raw: RawFile) -> None:
+    raw.sd = "{'graph': 1}"
+
+
+@edit("__metadata__.sd: not an object")
+def model_is_a_list(raw: RawFile) -> None:
+    raw.sd = []
+
+
+@edit("__metadata__.sd: duplicate key 'report'")
+def duplicate_key_in_model(raw: RawFile) -> None:
+    raw.sd = json.dumps(raw.sd)[:-1] + ',"report":[]}'
+
+
+@edit("__metadata__.sd: not in canonical form")
+def model_not_canonical(raw: RawFile) -> None:
+    raw.sd = json.dumps(raw.sd, indent=1)
+
+
+@edit("__metadata__.sd: NaN")
+def nan_in_model(raw: RawFile) -> None:
+    raw.sd["report"] = [{"x": float("nan")}]
+
+
+@edit("__metadata__.sd: not JSON")
+def number_of_a_million_digits(raw: RawFile) -> None:
+    raw.sd = '{"schema_version":' + "9" * 10**6 + "}"
+
+
+@edit("schema_version is 2.*newer sd-tvm")
+def newer_schema(raw: RawFile) -> None:
+    raw.sd["schema_version"] = 2
+
+
+@edit("schema_version is 0.*sd-tvm compress")
+def older_unknown_schema(raw: RawFile) -> None:
+    raw.sd["schema_version"] = 0
+
+
+@edit("schema_version is True")
+def schema_version_is_a_boolean(raw: RawFile) -> None:
+    raw.sd["schema_version"] = True
+
+
+@edit("schema_version is None")
+def no_schema_version(raw: RawFile) -> None:
+    del raw.sd["schema_version"]
+
+
+@edit("sd.plugins: Extra inputs")
+def unknown_key_in_model(raw: RawFile) -> None:
+    raw.sd["plugins"] = ["os.system"]
+
+
+@edit("sd.activations: Field required")
+def no_activations_key(raw: RawFile) -> None:
+    del raw.sd["activations"]
+
+
+# --- tensors ---------------------------------------------------------------------------------------------
+
+
+@edit("tensor 'weights/dense/basis' is missing")
+def missing_tensor(raw: RawFile) -> None:
+    del raw.tensors["weights/dense/basis"]
+
+
+@edit("tensor 'weights/dense/ids' belongs to nothing")
+def extra_tensor(raw: RawFile) -> None:
+    raw.tensors["weights/dense/ids"] = RawTensor("U8", [16], bytearray(16))
+
+
+@edit("tensor 'notes' belongs to nothing")
+def tensor_of_another_family(raw: RawFile) -> None:
+    raw.tensors["notes"] = RawTensor("U8", [4], bytearray(b"abcd"))
+
+
+@edit("tensor 'spare': the graph has no such name")
+def unreferenced_tensor(raw: RawFile) -> None:
+    raw.sd["tensors"] = sorted([*raw.sd["tensors"], "spare"])
+    raw.tensors["tensors/spare"] = RawTensor("F32", [1], bytearray(4))
+
+
+@edit("sd.tensors: not sorted, or a name twice")
+def tensor_listed_twice(raw: RawFile) -> None:
+    raw.sd["tensors"].insert(0, raw.sd["tensors"][0])
+
+
+@edit("layer 'quarter': codes is int8")
+def wrong_dtype_of_codes(raw: RawFile) -> None:
+    raw.tensors["weights/quarter/codes"].dtype = "I8"
+
+
+@edit("tensor 'dense.bias' is uint8")
+def wrong_dtype_of_a_tensor(raw: RawFile) -> None:
+    raw.tensors["tensors/dense.bias"] = RawTensor("U8", [10], bytearray(10))
+
+
+@edit("layer 'quarter': codes is uint8")
+def wrong_shape_of_codes(raw: RawFile) -> None:
+    shape = raw.tensors["weights/quarter/codes"].shape
+    shape[1:] = [shape[1] * shape[2], 1]
+
+
+@edit("tensor 'raw.bias' is float32 or holds NaN")
+def nan_in_a_tensor(raw: RawFile) -> None:
+    raw.tensors["tensors/raw.bias"].data[:4] = np.float32(np.nan).tobytes()
+
+
+def scale(value: float) -> Callable[[RawFile], None]:
+    """Set the scale of filter 2 of layer dense."""
+
+    def function(raw: RawFile) -> None:
+        raw.tensors["weights/dense/scale"].data[8:12] = np.float32(value).tobytes()
+
+    return function
+
+
+for _name, _value in (("nan", np.nan), ("infinite", np.inf), ("negative", -1.0), ("zero", 0.0)):
+    _function = scale(_value)
+    _function.__name__ = f"{_name}_weight_scale"
+    edit("layer 'dense': scale of filter 2")(_function)
+
+
+# --- packed weights --------------------------------------------------------------------------------------
+
+
+@edit("layer 'dense': codes: filter 0, slot 0, code 0 is nibble 8, which is never used")
+def unused_nibble(raw: RawFile) -> None:
+    codes = raw.tensors["weights/dense/codes"].data
+    codes[0] = codes[0] & 0xF0 | 8
+
+
+@edit("layer 'eighth': codes: .* is nibble 6, which is a second zero")
+def second_zero_of_the_table(raw: RawFile) -> None:
+    codes = raw.tensors["weights/eighth/codes"].data
+    codes[0] = codes[0] & 0x0F | 0x60
+
+
+@edit("layer 'quarter': codes: filter 0, slot 4 holds row 31.*Expected: a row index < 21")
+def row_index_beyond_the_rows(raw: RawFile) -> None:
+    # Filter 0, slot 4 (the first of block 1) is byte 0 of the second unit: index nibble 15, code 1.
+    unit = raw.tensors["weights/quarter/codes"].data
+    start = 16 * 4
+    for lane in range(4):
+        for pair in (0, 32):
+            unit[start + pair + lane] = 0
+    unit[start] = 15 | 1 << 4
+
+
+@edit("layer 'quarter': codes: a slot without coefficients has a row index")
+def index_of_an_empty_slot(raw: RawFile) -> None:
+    codes = raw.tensors["weights/quarter/codes"].data
+    for lane in range(4):
+        for pair in (0, 32):
+            codes[pair + lane] = 0
+    codes[3] = 5
+
+
+@edit("layer 'quarter': codes: a row is stored twice")
+def row_stored_twice(raw: RawFile) -> None:
+    codes = raw.tensors["weights/quarter/codes"].data
+    for lane in range(4):
+        for pair in (0, 32):
+            codes[pair + lane] = 0
+    codes[0] = codes[1] = 3 | 1 << 4
+
+
+@edit("layer 'quarter': codes: the rows of a block are not in ascending order")
+def rows_out_of_order(raw: RawFile) -> None:
+    codes = raw.tensors["weights/quarter/codes"].data
+    for lane in range(4):
+        for pair in (0, 32):
+            codes[pair + lane] = 0
+    codes[0], codes[1] = 3 | 1 << 4, 2 | 1 << 4
+
+
+@edit("layer 'quarter': .*a filter beyond the last has non-zero bytes")
+def codes_beyond_the_last_filter(raw: RawFile) -> None:
+    raw.tensors["weights/quarter/codes"].data[-1] = 1
+
+
+@edit("layer 'shared': bitmap of group 0 keeps 6 rows")
+def bitmap_population(raw: RawFile) -> None:
+    bitmap = raw.tensors["weights/shared/bitmap"].data
+    bitmap[0] |= ~bitmap[0] & -(~bitmap[0])  # the lowest bit that is 0
+
+
+@edit("layer 'shared': bitmap: a padding byte")
+def bitmap_padding(raw: RawFile) -> None:
+    raw.tensors["weights/shared/bitmap"].data[15] = 1
+
+
+@edit("layer 'eighth': filter 3 uses basis 7 of a codebook of 3")
+def basis_id_out_of_range(raw: RawFile) -> None:
+    raw.tensors["weights/eighth/ids"].data[3] = 7
+
+
+@edit("layer 'dense': basis: a padding byte is 9")
+def basis_padding(raw: RawFile) -> None:
+    raw.tensors["weights/dense/basis"].data[15] = 9
+
+
+@edit("layer 'raw': w8: a value is -128")
+def raw_weight_of_minus_128(raw: RawFile) -> None:
+    raw.tensors["weights/raw/w8"].data[0] = 0x80
+
+
+@edit("layer 'raw': w8: a filter beyond the last")
+def raw_padding(raw: RawFile) -> None:
+    raw.tensors["weights/raw/w8"].data[15] = 1
+
+
+@edit("layer 'raw': weight shape .* is absurd for a file of")
+def absurd_weight_shape(raw: RawFile) -> None:
+    raw.sd["weights"]["raw"]["shape"] = [6, 2**30, 2**30, 3]
+
+
+@edit("sd.weights.raw.shape.0: Input should be less than")
+def weight_dimension_beyond_31_bits(raw: RawFile) -> None:
+    raw.sd["weights"]["raw"]["shape"][0] = 2**31
+
+
+# --- values of the model's JSON --------------------------------------------------------------------------
+
+for _args in (
+    (
+        "weight_shape_of_three",
+        "weights/raw/shape",
+        [1, 3, 3],
+        "sd.weights.raw.shape: List should have at least 4",
+    ),
+    ("weight_kind_unknown", "weights/raw/kind", "fp8", "sd.weights.raw.kind"),
+    ("int8_weight_with_form", "weights/dense/kind", "int8", "layer 'dense': kind 'int8' with a form"),
+    ("sd_weight_without_form", "weights/raw/kind", "sd", "layer 'raw': kind 'sd' without a form"),
+    ("pattern_unknown", "weights/dense/form/pattern", "5:16", "layer 'dense': unknown row pattern '5:16'"),
+    ("alphabet_unknown", "weights/dense/form/alphabet", "morse", "layer 'dense': unknown alphabet 'morse'"),
+    ("alphabet_unlisted", "weights/dense/form/alphabet", "pow2-5", "layer 'dense': codes|alphabets"),
+    ("basis_kind_unknown", "weights/dense/form/basis_kind", "x", "layer 'dense': unknown basis kind 'x'"),
+    ("slice_rows_odd", "weights/half/form/slice_rows", 17, "layer 'half': slice_rows 17"),
+    ("kept_rows_too_many", "weights/shared/form/kept_rows", 99, "layer 'shared': kept_rows 99"),
+    ("group_filters_odd", "weights/shared/form/group_filters", 20, "layer 'shared': group_filters 20"),
+    ("group_filters_huge", "weights/shared/form/group_filters", 2**40, "layer 'shared': group_filters"),
+    ("code_table_changed", "alphabets/two-term/3", 7, "sd.alphabets.two-term"),
+    ("code_table_unused", "alphabets/mine", [0] * 16, "sd.alphabets: .*'mine'"),
+    ("negative_activation_scale", "activations/dense/scale", -0.5, "activation 'dense': scale -0.5"),
+    ("zero_activation_scale", "activations/dense/scale", 0.0, "activation 'dense': scale 0.0"),
+    ("activation_scale_is_text", "activations/dense/scale", "1", "sd.activations.dense.scale"),
+    (
+        "zero_point_of_256",
+        "activations/dense/zero_point",
+        256,
+        "activation 'dense': zero point 256.*0 to 255",
+    ),
+    ("zero_point_of_minus_129", "activations/half/zero_point", -129, "activation 'half': zero point -129"),
+    (
+        "zero_point_negative_for_uint8",
+        "activations/image/zero_point",
+        -1,
+        "activation 'image': zero point -1",
+    ),
+    ("zero_point_is_a_float", "activations/image/zero_point", 1.5, "sd.activations.image.zero_point"),
+    ("activation_dtype_unknown", "activations/image/dtype", "int4", "sd.activations.image.dtype"),
+    (
+        "activation_of_no_value",
+        "activations/ghost",
+        {"dtype": "uint8", "scale": 1.0, "zero_point": 0},
+        "activation 'ghost': the graph has no such name",
+    ),
+    ("recipe_of_another_version", "recipe/version", 9, "recipe: .*version"),
+    ("recipe_with_unknown_key", "recipe/rules/0/exec", "rm", "recipe: .*rules.0.exec"),
+    ("report_row_is_nested", "report/0/node", {"a": 1}, "sd.report.0.node"),
+    ("versions_of_numbers", "versions/sd-tvm", 1, "sd.versions.sd-tvm"),
+    ("graph_is_a_list", "graph", [], "sd.graph"),
+    ("graph_without_outputs", "graph/outputs", [], "graph: no outputs"),
+    ("graph_output_unknown", "graph/outputs", ["ghost"], "graph output 'ghost'"),
+    ("dangling_graph_input", "graph/nodes/1/inputs/0", "ghost", "graph node 'half': input 'ghost'"),
+    ("cyclic_graph", "graph/nodes/0/inputs/0", "end", "graph node 'dense' uses 'end'.*cycle"),
+    ("node_feeds_itself", "graph/nodes/0/inputs/0", "dense", "graph node 'dense' uses 'dense'.*cycle"),
+    ("two_nodes_of_one_name", "graph/nodes/1/name", "dense", "'dense'"),
+    ("node_attributes_are_a_list", "graph/nodes/0/attrs", [1], r"graph.nodes\[0\].attrs: list"),
+    ("node_with_unknown_key", "graph/nodes/0/code", "x", r"graph.nodes\[0\]: keys \['code'\]"),
+    ("node_is_text", "graph/nodes/0", "conv", r"graph.nodes\[0\]: str"),
+    ("node_shape_negative", "graph/nodes/0/shape/0", -1, "graph node 'dense': shape"),
+    ("layer_of_no_node", "graph/nodes/5/name", "other", "'raw'"),
+):
+    put(*_args)
