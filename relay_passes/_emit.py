@@ -1,0 +1,301 @@
+"""Writing the integer graph: layers, conversions at its edges, bindings that stay.
+
+A float32 value keeps its variable; an 8-bit value gets a new one. A conversion is written when somebody
+first needs the other side, and once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sd_tvm._tvm import ir, relax
+from sd_tvm.errors import NumericsError
+from sd_tvm.layers import ConvLayer, Layer, blocks16
+from sd_tvm.numerics.qparams import QParams
+from sd_tvm.relay_passes import _integer
+from sd_tvm.relay_passes._dynamic import DYNAMIC, build_scale
+from sd_tvm.relay_passes._integer import ConvGeometry, Integer
+from sd_tvm.relay_passes._match import Group
+from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, const, static_shape
+from sd_tvm.relay_passes._weights import identifier
+from sd_tvm.relay_passes.legality import Node, as_nchw, pool_geometry
+from sd_tvm.schedules.ops import (
+    build_dequantize,
+    build_dequantize_acc,
+    build_primfunc,
+    build_quantize,
+    build_quantize_dynamic,
+)
+from sd_tvm.weights.tensor import Weight
+
+
+@dataclass(frozen=True)
+class _Blocked:
+    """An 8-bit value: its variable, what it means, and its real shape as (N, C, H, W)."""
+
+    var: Expr
+    qparams: QParams
+    shape: tuple[int, int, int, int]
+
+
+def conv_geometry(call: Expr) -> ConvGeometry:
+    """Stride, padding, dilation and groups of a convolution or dense call."""
+    if call.op.name == "relax.matmul":
+        return ConvGeometry()
+    a = call.attrs
+    stride, dilation = ([int(v) for v in x] for x in (a.strides, a.dilation))
+    padding = [int(p) for p in a.padding]
+    if len(stride) == 1:
+        left, right = padding
+        return ConvGeometry((1, stride[0]), (0, left, 0, right), (1, dilation[0]), int(a.groups))
+    top, left, bottom, right = padding
+    return ConvGeometry(
+        (stride[0], stride[1]), (top, left, bottom, right), (dilation[0], dilation[1]), int(a.groups)
+    )
+
+
+class Emitter:
+    """Bindings of one function, block by block.
+
+    Parameters
+    ----------
+    mod
+        Module that receives the PrimFuncs.
+    qparams
+        Variable name -> quantisation of its value.
+    weights
+        Variable -> (layer name, weight).
+    """
+
+    def __init__(
+        self, mod: IRModule, qparams: Mapping[str, QParams], weights: Mapping[Expr, tuple[str, Weight]]
+    ) -> None:
+        self.mod = mod
+        self.qparams = qparams
+        self.weights = weights
+        self.builder = relax.BlockBuilder(mod)
+        self._taken = {str(g.name_hint) for g in mod.get_global_vars()}
+        self._bindings: list[Expr] = []
+        self._blocked: dict[Expr, _Blocked] = {}
+        self._dynamic: dict[Expr, tuple[Expr, Expr]] = {}
+        self._pending: set[Expr] = set()  # variables whose float32 value nobody needed yet
+        self._dataflow = True
+
+    def begin(self, *, is_dataflow: bool) -> None:
+        """Start a block."""
+        self._bindings, self._blocked, self._dynamic, self._pending = [], {}, {}, set()
+        self._dataflow = is_dataflow
+
+    def end(self, variables: list[Expr]) -> Expr:
+        """The finished block; what leaves it is float32."""
+        for var in variables:
+            if not isinstance(var, relax.DataflowVar) or not self._dataflow:
+                self._float(var)
+        return (relax.DataflowBlock if self._dataflow else relax.BindingBlock)(self._bindings)
+
+    def finish(self, name: str, func: Expr) -> IRModule:
+        """The module with the new PrimFuncs and the new function; attributes stay."""
+        out = self.mod.clone()
+        known = {str(g.name_hint) for g in self.mod.get_global_vars()}
+        for gvar, added in self.builder.get().functions_items():
+            if str(gvar.name_hint) not in known:
+                out[gvar] = added
+        out.update_func(out.get_global_var(name), func)
+        return out
+
+    def keep_binding(self, binding: Expr) -> None:
+        """A binding that is no plain one, as it is."""
+        for var in relax.analysis.free_vars(binding.value):
+            self._float(var)
+        self._bindings.append(binding)
+
+    def emit(self, group: Group, name: str) -> tuple[str, str]:
+        """Write a group.
+
+        Returns
+        -------
+        tuple of str
+            (name of the PrimFunc or "", note). The group's mode becomes ``cpu``, with the reason,
+            when its numbers do not fit.
+        """
+        if group.mode == "view":
+            source = self._blocked[group.inputs[0]]
+            shape = as_nchw(static_shape(group.tail) or ())
+            self._blocked[group.tail] = _Blocked(source.var, source.qparams, shape)
+            self._pending.add(group.tail)
+            return "", ""
+        if group.mode in ("q8", "i32", "dynamic"):
+            try:
+                return self._layer(group, name) if group.mode == "q8" else self._sums(group, name)
+            except NumericsError as error:
+                group.mode, group.reason = "cpu", error.found
+        self._keep(group.members)
+        return "", ""
+
+    def _keep(self, members: list[tuple[Expr, Expr]]) -> None:
+        for var, value in members:
+            for used in _vars_in(value):
+                self._float(used)
+            self._bindings.append(relax.VarBinding(var, value))
+
+    def _layer(self, group: Group, name: str) -> tuple[str, str]:
+        """An 8-bit layer."""
+        integer = self._integer(group, name)
+        inputs = [self._quantised(v) for v in group.inputs]
+        symbol, result = self._call_layer(integer, [b.var for b in inputs])
+        is_max = group.head.op.name == "relax.nn.max_pool2d"
+        out = inputs[0].qparams if is_max else self.qparams[group.tail.name]
+        shape = as_nchw(static_shape(group.tail) or ())
+        self._blocked[group.tail] = _Blocked(result, out, shape)
+        self._pending.add(group.tail)
+        return symbol, integer.note
+
+    def _integer(self, group: Group, name: str) -> Integer:
+        """The layer of a ``q8`` group. Nothing is written before its numbers are known to fit."""
+        xs = [self._params(v) for v in group.inputs]
+        shape, call = as_nchw(static_shape(group.inputs[0]) or ()), group.head
+        if call.op.name == "relax.nn.max_pool2d":
+            return _integer.pool(name, "max", shape, pool_geometry(Node(call, group.tail)), xs[0], xs[0])
+        out = self.qparams[group.tail.name]
+        if group.role in ("conv", "dense") and group.weight is not None:
+            geometry = conv_geometry(call)
+            return _integer.conv(name, shape, group.weight[1], group.bias, geometry, xs[0], out, group.bounds)
+        if group.role == "add":
+            return _integer.add(name, shape, xs[0], xs[1], out, group.bounds)
+        if group.role == "pool":
+            window = pool_geometry(Node(call, group.members[0][0]))
+            return _integer.pool(name, "avg", shape, window, xs[0], out, group.bounds)
+        return _integer.requant(name, shape, xs[0], out, group.bounds)
+
+    def _sums(self, group: Group, name: str) -> tuple[str, str]:
+        """A layer with int32 results, which the host scales; activations follow in float32."""
+        assert group.weight is not None
+        x, (_, weight) = group.inputs[0], group.weight
+        dynamic = group.mode == "dynamic"
+        shape = as_nchw(static_shape(x) or ())
+        params = DYNAMIC if dynamic else self._params(x)
+        integer = _integer.conv(name, shape, weight, None, conv_geometry(group.head), params, None)
+        if integer.note:
+            weight = _integer.as_raw(weight)
+        if dynamic:
+            quantised, scale = self._quantise_dynamic(x)
+        else:
+            scale, quantised = const(np.array([params.scale], np.float32)), self._quantised(x).var
+        symbol, acc = self._call_layer(integer, [quantised])
+        m = weight.shape[0]
+        bias = np.zeros(m, np.float32) if group.bias is None else group.bias
+        var = group.members[group.n_linear - 1][0]
+        real = static_shape(var) or ()
+        host = self._add(f"dequantize_{symbol}", lambda s: build_dequantize_acc(_edge(real), s))
+        operands = [acc, scale, const(weight.scale.astype(np.float32)), const(bias)]
+        self._bind_float(var, self._call(host, operands, _edge(real), "float32"), real)
+        self._keep(group.members[group.n_linear :])
+        return symbol, integer.note
+
+    def _call_layer(self, integer: Integer, inputs: list[Expr]) -> tuple[str, Expr]:
+        layer = integer.layer
+        gvar = self._add(layer.name, lambda symbol: build_primfunc(layer, symbol))
+        shape, dtype = _result_of(layer)
+        symbol = str(gvar.name_hint)
+        constants = [const(c) for c in integer.constants]
+        return symbol, self._new(self._call(gvar, [*inputs, *constants], shape, dtype), symbol)
+
+    def _params(self, var: Expr) -> QParams:
+        blocked = self._blocked.get(var)
+        return blocked.qparams if blocked else self.qparams[var.name]
+
+    def _quantised(self, var: Expr) -> _Blocked:
+        """The 8-bit value of a variable, converted if there is none."""
+        if var not in self._blocked:
+            q, real = self.qparams[var.name], static_shape(var) or ()
+            edge = _edge(real)
+            gvar = self._add(
+                f"quantize_{var.name}",
+                lambda s: build_quantize(edge, q.scale, q.zero_point, q.dtype, s),
+            )
+            value = self._call(gvar, [self._edge_value(var)], _block_shape(edge), q.dtype)
+            self._blocked[var] = _Blocked(self._new(value, f"{var.name}_q"), q, as_nchw(real))
+        return self._blocked[var]
+
+    def _quantise_dynamic(self, var: Expr) -> tuple[Expr, Expr]:
+        """(8-bit value, its scale), the scale computed at run time; once for all layers that read it."""
+        if var not in self._dynamic:
+            self._float(var)
+            real, name = static_shape(var) or (), str(var.name)
+            scale = self._add(f"scale_of_{name}", lambda s: build_scale(real, s))
+            scale_var = self._new(self._call(scale, [var], (1,), "float32"), f"{name}_scale")
+            edge = _edge(real)
+            gvar = self._add(
+                f"quantize_{name}",
+                lambda s: build_quantize_dynamic(edge, DYNAMIC.zero_point, DYNAMIC.dtype, s),
+            )
+            value = self._call(gvar, [self._edge_value(var), scale_var], _block_shape(edge), DYNAMIC.dtype)
+            self._dynamic[var] = (self._new(value, f"{name}_q"), scale_var)
+        return self._dynamic[var]
+
+    def _edge_value(self, var: Expr) -> Expr:
+        """The float32 value of a variable in the rank that conversions take."""
+        self._float(var)
+        real = static_shape(var) or ()
+        if len(real) == 3:
+            return self._new(relax.op.reshape(var, as_nchw(real)), f"{var.name}_2d")
+        return var
+
+    def _float(self, var: Expr) -> None:
+        """Make sure that a variable has its float32 value."""
+        if var not in self._pending:
+            return
+        self._pending.discard(var)
+        blocked, real = self._blocked[var], static_shape(var) or ()
+        q, edge = blocked.qparams, _edge(real)
+        gvar = self._add(
+            f"dequantize_{var.name}",
+            lambda s: build_dequantize(edge, q.scale, q.zero_point, q.dtype, s),
+        )
+        self._bind_float(var, self._call(gvar, [blocked.var], edge, "float32"), real)
+
+    def _bind_float(self, var: Expr, value: Expr, real: tuple[int, ...]) -> None:
+        if len(real) == 3:
+            value = relax.op.reshape(self._new(value, f"{var.name}_2d"), real)
+        self._bindings.append(relax.VarBinding(var, self.builder.normalize(value)))
+
+    def _add(self, name: str, build: Callable[[str], Any]) -> Expr:
+        base = symbol = identifier(name)
+        i = 1
+        while symbol in self._taken:
+            i += 1
+            symbol = f"{base}_{i}"
+        self._taken.add(symbol)
+        return self.builder.add_func(build(symbol), symbol)
+
+    def _call(self, gvar: Expr, args: list[Expr], shape: tuple[int, ...], dtype: str) -> Expr:
+        return relax.call_tir(gvar, args, out_ty=relax.TensorType(shape, dtype))
+
+    def _new(self, value: Expr, hint: str) -> Expr:
+        value = self.builder.normalize(value)
+        var = (relax.DataflowVar if self._dataflow else ir.Var)(hint, value.ty)
+        self._bindings.append(relax.VarBinding(var, value))
+        return var
+
+
+def _edge(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape that the conversions take: rank 2 or 4."""
+    return as_nchw(shape) if len(shape) == 3 else shape
+
+
+def _block_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    n, c, h, w = as_nchw(shape)
+    return (n, blocks16(c), h, w, 16)
+
+
+def _result_of(layer: Layer) -> tuple[tuple[int, ...], str]:
+    """Blocked shape and type of a layer's result."""
+    if isinstance(layer, ConvLayer):
+        dtype = layer.out_dtype if layer.out == "q8" else "int32"
+        return _block_shape((layer.batch, layer.out_channels, *layer.out_hw)), dtype
+    hw = layer.out_hw if layer.kind == "pool" else layer.hw
+    return _block_shape((layer.batch, layer.channels, *hw)), layer.out_dtype
