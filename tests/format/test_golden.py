@@ -1,6 +1,6 @@
 """The bytes of version 1 are pinned; an independent decoder says what they mean.
 
-Recording is not approval: ``pytest tests/format --update-golden`` rewrites the file, and the decoder must still agree.
+Recording is not approval: ``pytest tests/format --update-golden`` rewrites it; the decoder must still agree.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def test_write_returns_the_size_and_leaves_one_file(tmp_path: Path) -> None:
     size = write(path, sample())
     assert path.stat().st_size == size
     assert same(read(path), sample())
-    assert os.listdir(tmp_path) == ["model.sd"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model.sd"]
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="finite"):
         write(path, broken)
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["model.sd"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model.sd"]
     with pytest.raises(FormatError, match="cannot write"):
         write(tmp_path / "none" / "model.sd", sample())
 
