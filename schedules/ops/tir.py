@@ -66,22 +66,25 @@ def _byte(word: Expr, index: int, dtype: str) -> Expr:
     return (word >> const(8 * index, "int32")) & const(255, "int32")
 
 
-def qp_shift(qp: Tensor, row: Expr) -> Expr:
-    """Shift of quantisation word ``row``, int32."""
-    return _byte(qp[row, i64(2)], 0, "int8")
+def scale_words(x: Expr, m0: Expr, packed: Expr) -> Expr:
+    """mbqm with words 1 (m0) and 2 (packed) of a quantisation word, int64."""
+    return mbqm(x, m0, _byte(packed, 0, "int8"))
+
+
+def requantize_words(x: Expr, m0: Expr, packed: Expr, dtype: str) -> Expr:
+    """clip(zp + mbqm(x), lo, hi) with words 1 and 2 of a quantisation word, as ``dtype``."""
+    zp, lo, hi = (_byte(packed, i, dtype).astype("int64") for i in (1, 2, 3))
+    return tirx.min(tirx.max(zp + scale_words(x, m0, packed), lo), hi).astype(dtype)
 
 
 def scale_word(x: Expr, qp: Tensor, row: Expr) -> Expr:
-    """mbqm with the multiplier of a quantisation word, int64."""
-    return mbqm(x, qp[row, i64(1)], qp_shift(qp, row))
+    """:func:`scale_words` with row ``row`` of qp."""
+    return scale_words(x, qp[row, i64(1)], qp[row, i64(2)])
 
 
 def requantize(x: Expr, qp: Tensor, row: Expr, dtype: str) -> Expr:
-    """clip(zp + mbqm(x), lo, hi) with quantisation word ``row``, as ``dtype``."""
-    word = qp[row, i64(2)]
-    zp, lo, hi = (_byte(word, i, dtype).astype("int64") for i in (1, 2, 3))
-    y = zp + scale_word(x, qp, row)
-    return tirx.min(tirx.max(y, lo), hi).astype(dtype)
+    """:func:`requantize_words` with row ``row`` of qp."""
+    return requantize_words(x, qp[row, i64(1)], qp[row, i64(2)], dtype)
 
 
 def pad_stage(x: Tensor, padding: tuple[int, int, int, int], value: int, name: str = "xpad") -> Tensor:

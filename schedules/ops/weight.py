@@ -107,20 +107,17 @@ class _Decoder:
         plane = k + i64(1) if self.form.indexed else k
         return self.table[self.nibble(mb, ln, slot, plane)]
 
-    def basis_row(self, mb: Expr, ln: Expr, row: Expr) -> Expr:
-        """Which basis a row of a filter uses."""
-        m = mb * i64(LANES) + ln
-        if self.ids is not None:
-            return self.ids[m].astype("int64")
-        m = tirx.min(m, i64(self.layer.out_channels - 1)) if self.layer.out_channels % 16 else m
-        n = self.form.n_slices(self.layer.geometry)
-        if n == 1:
-            return m
-        return m * i64(n) + tirx.floordiv(row, i64(self.form.slice_rows))
-
     def basis_at(self, mb: Expr, ln: Expr, row: Expr, k: Expr, t: Expr) -> Expr:
-        """Element (k, t) of the basis of a row, int8."""
-        return self.basis[self.basis_row(mb, ln, row), k * i64(self.s) + t]
+        """Element (k, t) of the basis of a row, int8; 0 for filters beyond the last."""
+        m, at = mb * i64(LANES) + ln, k * i64(self.s) + t
+        if self.ids is not None:
+            return self.basis[self.ids[m].astype("int64"), at]
+        n = self.form.n_slices(self.layer.geometry)
+        which = m if n == 1 else m * i64(n) + tirx.floordiv(row, i64(self.form.slice_rows))
+        value = self.basis[which, at]
+        if self.layer.out_channels % LANES == 0:
+            return value
+        return tirx.if_then_else(m < i64(self.layer.out_channels), value, const(0, "int8"))
 
 
 def _row_stage(layer: ConvLayer, form: WeightForm, operands: list[Tensor]) -> Tensor:

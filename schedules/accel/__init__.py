@@ -1,0 +1,39 @@
+"""Schedules for sd_accel: a layer's TensorIR tiled onto the buffers of a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sd_tvm.accelerator.config import AcceleratorConfig
+from sd_tvm.layers import ConvLayer, layer_from_json
+from sd_tvm.schedules.accel.conv import schedule_conv
+from sd_tvm.schedules.accel.vector import schedule_vector
+from sd_tvm.schedules.ops.tir import LAYER_ATTR
+
+__all__ = ["schedule_accel"]
+
+
+def schedule_accel(func: Any, config: AcceleratorConfig) -> Any:
+    """Tile a layer's PrimFunc onto an accelerator configuration.
+
+    Parameters
+    ----------
+    func
+        What :func:`sd_tvm.schedules.ops.build_primfunc` returned.
+    config
+        Sizes of array and buffers.
+
+    Returns
+    -------
+    tvm.s_tir.Schedule
+        Of the function, its nests marked as :mod:`sd_tvm.schedules.accel.marks` says.
+
+    Raises
+    ------
+    ScheduleError
+        If the layer cannot be tiled; the message has the numbers.
+    """
+    layer = layer_from_json(str(func.attrs[LAYER_ATTR]))
+    if isinstance(layer, ConvLayer):
+        return schedule_conv(func, layer, config)
+    return schedule_vector(func, layer, config)

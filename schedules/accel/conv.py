@@ -1,0 +1,157 @@
+"""Schedule of a convolution for the accelerator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sd_tvm._tvm import s_tir, tvm
+from sd_tvm.accelerator.config import AcceleratorConfig
+from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.accel import marks
+from sd_tvm.schedules.accel.conv_tiles import ConvTile, choose_conv_tile, is_depthwise
+from sd_tvm.schedules.accel.marks import Block, Loop, Schedule
+from sd_tvm.schedules.ops.tir import i64
+
+_OUT_AXES = ("n", "mb", "oy", "ox", "lane")
+_MAC_AXES = (*_OUT_AXES, "c", "ky", "kx")
+
+
+def rebuild_blocks(layer: ConvLayer) -> list[str]:
+    """Blocks that turn packed codes into weights, in order of execution (none for raw weights)."""
+    if layer.form is None:
+        return []
+    blocks = ["ce", "rows"]
+    if layer.form.pattern == "shared":
+        blocks = ["prefix", "rank", *blocks]
+    if layer.form.indexed:
+        blocks = ["index", *blocks, "picked"]
+    return [*blocks, "w"]
+
+
+def _copies(sch: Schedule, layer: ConvLayer) -> dict[str, Block]:
+    """Copies of the weight operands to the chip: whole words, by operand name."""
+    block = sch.get_sblock
+    form = layer.form
+    if form is None:
+        sch.compute_inline(block("w"))
+        return {"w8": sch.cache_read(block("psum"), "w8", marks.CODE)}
+    readers = [block("index"), block("ce")] if form.indexed else [block("ce")]
+    copies = {
+        "codes": sch.cache_read(readers[0], "codes", marks.CODE, consumer_blocks=readers),
+        "basis": sch.cache_read(block("rows"), "basis", marks.BASIS),
+    }
+    if form.pattern == "shared":
+        readers = [block("prefix"), block("rank")]
+        copies["bitmap"] = sch.cache_read(readers[0], "bitmap", marks.IDX, consumer_blocks=readers)
+    if form.basis_kind == "codebook":
+        copies["ids"] = sch.cache_read(block("rows"), "ids", marks.IDX)
+    return copies
+
+
+def _whole_words(sch: Schedule, layer: ConvLayer) -> None:
+    """Widen what blocks are said to read to whole words, and to all channels for grouped layers."""
+    block = sch.get_sblock
+
+    def words(n: Any, mb: Any, oy: Any, ox: Any, lane: Any) -> Any:  # noqa: ARG001
+        row = mb * i64(LANES) + lane
+        return ((row, row + i64(1)), (i64(0), i64(4)))
+
+    for name in ("acc", "out") if layer.out == "q8" else ("acc",):
+        marks.read_region(sch, block(name), "qp", words)
+    if layer.form is not None:
+        width = i64(blocks16(layer.geometry.s**2) * 16)
+        node = sch.get(block("rows"))
+        basis = next(r for r in node.reads if str(r.source.name).startswith("basis"))
+        first = basis.region[0]
+        low, high = first.min, first.min + first.extent
+        marks.read_region(sch, block("rows"), "basis", lambda *_: ((low, high), (i64(0), width)))
+        if layer.form.pattern == "shared":
+            kept, s = i64(layer.form.kept_rows), i64(layer.geometry.s)
+
+            def slots(mb: Any, r: Any, t: Any, lane: Any) -> Any:  # noqa: ARG001
+                return ((mb, mb + i64(1)), (i64(0), kept), (i64(0), s), (lane, lane + i64(1)))
+
+            marks.read_region(sch, block("rows"), "ce", slots)
+    if layer.groups > 1 and not is_depthwise(layer):
+        (sh, sw), (dh, dw) = layer.stride, layer.dilation
+        blocks = blocks16(layer.in_channels)
+
+        def everything(
+            n: Any,
+            mb: Any,
+            oy: Any,
+            ox: Any,
+            lane: Any,
+            c: Any,
+            ky: Any,
+            kx: Any,  # noqa: ARG001
+        ) -> Any:
+            y, x = oy * i64(sh) + ky * i64(dh), ox * i64(sw) + kx * i64(dw)
+            whole = ((i64(0), i64(blocks)), (y, y + i64(1)), (x, x + i64(1)), (i64(0), i64(LANES)))
+            return ((n, n + i64(1)), *whole)
+
+        marks.read_region(sch, block("psum"), "xpad", everything)
+
+
+def _tile_loops(sch: Schedule, result: Block, tile: ConvTile) -> tuple[Loop, Loop, Loop]:
+    """Cut the result into tiles; returns the innermost outer loop, the filter loop, the strip loop."""
+    n, mb, oy, ox, lane = sch.get_loops(result)
+    mb_o, mb_i = sch.split(mb, [None, tile.mb])
+    oy_o, oy_i = sch.split(oy, [None, tile.oy])
+    ox_o, ox_i = sch.split(ox, [None, tile.ox])
+    outer = [mb_o, n, oy_o, ox_o] if tile.filters_first else [n, oy_o, ox_o, mb_o]
+    sch.reorder(*outer, mb_i, oy_i, ox_i, lane)
+    return outer[-1], mb_o, ox_o
+
+
+def schedule_conv(func: Any, layer: ConvLayer, config: AcceleratorConfig) -> Schedule:
+    """Tile a convolution onto the buffers of a configuration.
+
+    Loads (``xpad``, copies of weights and quantisation words), rebuild stages, MAC, bias,
+    requantisation and store become marked nests; see :mod:`sd_tvm.schedules.accel.marks`.
+
+    Raises
+    ------
+    ScheduleError
+        If no tile fits.
+    """
+    tile = choose_conv_tile(layer, config)
+    sch = s_tir.Schedule(tvm.IRModule({"main": func}))
+    block = sch.get_sblock
+    last = "out" if layer.out == "q8" else "acc"
+    result = sch.cache_write(block(last), 0, marks.OUT if layer.out == "q8" else marks.ACC)
+    copies = _copies(sch, layer)
+    readers = [block("acc"), block("out")] if layer.out == "q8" else [block("acc")]
+    copies["qp"] = sch.cache_read(block("acc"), "qp", marks.QP, consumer_blocks=readers)
+    _whole_words(sch, layer)
+    rebuild = rebuild_blocks(layer)
+    scopes = {"xpad": marks.INP, "psum": marks.PSUM, **dict.fromkeys(rebuild, marks.W)}
+    if layer.out == "q8":
+        scopes["acc"] = marks.ACC
+    for name, scope in scopes.items():
+        sch.set_scope(block(name), 0, scope)
+
+    inner, filter_loop, strip_loop = _tile_loops(sch, result, tile)
+    for name in ("out", "acc", "psum") if layer.out == "q8" else ("acc", "psum"):
+        sch.compute_at(block(name), inner, preserve_unit_loops=True)
+    for name in reversed(rebuild):
+        sch.compute_at(block(name), inner)
+    weights_at = None if tile.resident else filter_loop
+    once = {"ids", "bitmap"} | ({"basis"} if layer.form and layer.form.basis_kind == "codebook" else set())
+    for name, copy in copies.items():
+        at = None if name in once else weights_at
+        if at is not None:
+            sch.compute_at(copy, at)
+        marks.mark(sch, copy, at, marks.LOAD)
+    strip_at = inner if is_depthwise(layer) or tile.filters_first else strip_loop
+    sch.compute_at(block("xpad"), strip_at)
+    marks.mark(sch, block("xpad"), strip_at, marks.LOAD)
+
+    for name in rebuild:
+        marks.mark(sch, block(name), inner, marks.REBUILD)
+    marks.mark(sch, block("psum"), inner, marks.MAC, _MAC_AXES)
+    marks.mark(sch, block("acc"), inner, marks.BIAS, _OUT_AXES)
+    if layer.out == "q8":
+        marks.mark(sch, block("out"), inner, marks.ALU, _OUT_AXES)
+    marks.mark(sch, result, inner, marks.STORE)
+    return sch
