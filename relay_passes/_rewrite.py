@@ -201,10 +201,10 @@ class Rewriter:
             if bindings
         ]
         attrs = self.func.attrs
-        ret_ty = body.ty if body.ty is not None else self.func.ret_ty
+        ret_ty = body.ty
         return relax.Function(
             list(self.func.params),
-            relax.SeqExpr(new_blocks, body),
+            self.builder.normalize(relax.SeqExpr(new_blocks, body)),
             ret_ty,
             bool(self.func.is_pure),
             attrs,

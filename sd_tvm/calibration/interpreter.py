@@ -1,0 +1,169 @@
+"""Runs an fp32 Relax function value by value: NumPy where it can, TVM for the rest.
+
+Only one example and the values that are still needed are in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sd_tvm._tvm import ir, relax, tvm
+from sd_tvm.calibration.data import InputSpec
+from sd_tvm.calibration.ops import NotEvaluated, evaluate
+from sd_tvm.errors import UnsupportedModelError
+from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, bindings_of, constant
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Step:
+    """One binding.
+
+    Attributes
+    ----------
+    name
+        Variable name.
+    var, value
+        The binding.
+    frees
+        Variables that nothing needs after it.
+    fixed
+        Its value, once computed, if all its operands are constants.
+    """
+
+    name: str
+    var: Expr
+    value: Expr
+    frees: list[Expr]
+    constant: bool = False
+    fixed: Any = None
+
+
+#: Called after every step with the step, its operands and its value; graph inputs have step None.
+Observer = Callable[["Step | None", Sequence[Any], Any, str], None]
+
+
+class Interpreter:
+    """Evaluates ``main`` of a module whose weights are constants.
+
+    Parameters
+    ----------
+    mod
+        Any module with a Relax function ``main`` without control flow; PrimFuncs it calls are run by TVM.
+
+    Raises
+    ------
+    UnsupportedModelError
+        No ``main``, control flow, or dynamic shapes.
+    """
+
+    def __init__(self, mod: IRModule) -> None:
+        self.mod = mod
+        if "main" not in {g.name_hint for g in mod.get_global_vars()}:
+            raise UnsupportedModelError("the module has no function 'main'", expected="a function 'main'")
+        self.func = mod["main"]
+        self.inputs = [self._spec(p) for p in self.func.params]
+        self.steps = self._steps()
+        self._compiled: dict[str, Any] = {}
+
+    @staticmethod
+    def _spec(param: Expr) -> InputSpec:
+        try:
+            return InputSpec(str(param.name), tuple(int(d) for d in param.ty.shape), str(param.ty.dtype))
+        except (TypeError, AttributeError) as error:
+            raise UnsupportedModelError(
+                f"the input {param.name!r} has no static shape", expected="static shapes"
+            ) from error
+
+    def _steps(self) -> list[Step]:
+        known: set[Expr] = set()
+        steps = []
+        for var, value in bindings_of(self.func):
+            if isinstance(value, relax.If | relax.Function):
+                raise UnsupportedModelError(f"{var.name!r} is control flow", expected="a plain graph")
+            fixed = not isinstance(value, ir.Var) and all(v in known for v in _vars_in(value))
+            if fixed:
+                known.add(var)
+            steps.append(Step(str(var.name), var, value, [], fixed))
+        live = set(_vars_in(self.func.body.body))
+        for step in reversed(steps):
+            for var in dict.fromkeys([*_vars_in(step.value), step.var]):
+                if var not in live:
+                    live.add(var)
+                    step.frees.append(var)
+        return steps
+
+    def run(self, inputs: Sequence[Array], observe: Observer | None = None) -> Any:
+        """Value of the function.
+
+        Parameters
+        ----------
+        inputs
+            One array for each of :attr:`inputs`.
+        observe
+            Called for every graph input and step with (step, operands, value, name).
+        """
+        env: dict[Expr, Any] = {}
+        for param, array, spec in zip(self.func.params, inputs, self.inputs, strict=True):
+            env[param] = array
+            if observe is not None:
+                observe(None, (), array, spec.name)
+        for step in self.steps:
+            if step.fixed is not None:
+                env[step.var] = step.fixed
+            else:
+                args, value = self._evaluate(step, env)
+                env[step.var] = value
+                if step.constant:
+                    step.fixed = value
+                elif observe is not None:
+                    observe(step, args, value, step.name)
+            for var in step.frees:
+                env.pop(var, None)
+        return self._value(self.func.body.body, env)
+
+    def _value(self, expr: Expr, env: dict[Expr, Any]) -> Any:
+        if isinstance(expr, ir.Var):
+            return env.get(expr, expr)
+        if isinstance(expr, relax.Tuple):
+            return tuple(self._value(f, env) for f in expr.fields)
+        if isinstance(expr, relax.TupleGetItem):
+            return self._value(expr.tuple_value, env)[expr.index]
+        array = constant(expr)
+        return expr if array is None else array
+
+    def _evaluate(self, step: Step, env: dict[Expr, Any]) -> tuple[Sequence[Any], Any]:
+        value = step.value
+        if not isinstance(value, relax.Call):
+            return (), self._value(value, env)
+        args = [self._value(a, env) for a in value.args]
+        try:
+            return args, evaluate(value, args)
+        except NotEvaluated:
+            return args, self._through_tvm(step, env)
+
+    def _through_tvm(self, step: Step, env: dict[Expr, Any]) -> Any:
+        """Compile a function of this one binding (once) and run it."""
+        operands = list(dict.fromkeys(_vars_in(step.value)))
+        if step.name not in self._compiled:
+            builder = relax.BlockBuilder(self.mod.without_attr("external_mods"))
+            with builder.function("sd_step", operands):
+                with builder.dataflow():
+                    out = builder.emit_output(step.value)
+                builder.emit_func_output(out)
+            mod = builder.get()
+            del mod["main"]
+            executable = tvm.compile(relax.get_pipeline("zero")(mod), target="llvm")
+            self._compiled[step.name] = relax.VirtualMachine(executable, tvm.cpu())
+        arrays = [tvm.runtime.tensor(np.ascontiguousarray(env[v])) for v in operands]
+        return _to_numpy(self._compiled[step.name]["sd_step"](*arrays))
+
+
+def _to_numpy(value: Any) -> Any:
+    return value.numpy() if hasattr(value, "numpy") else tuple(_to_numpy(v) for v in value)
