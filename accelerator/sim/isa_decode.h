@@ -42,15 +42,15 @@ std::string Where(size_t index, const Instruction& instruction);
 
 /*! \brief Geometry that a SETW describes: rows, slots and words of its weight form. */
 struct WeightGeometry {
-  uint32_t rows = 0;         // rows of a filter (R); taps of a filter for RAW8
-  uint32_t slots = 0;        // stored rows of a filter, padded to a multiple of 4
-  uint32_t used_slots = 0;   // stored rows that may name a row
-  uint32_t planes = 0;       // nibbles of a slot
-  uint32_t kept_rows = 0;    // rows of a filter that can be non-zero
-  uint32_t basis_words = 0;  // BASIS words of one basis
-  uint32_t slices = 1;       // bases of a filter (SLICE)
+  uint32_t rows = 0;          // rows of a filter (R); taps of a filter for RAW8
+  uint32_t slots = 0;         // stored rows of a filter, padded to a multiple of 4
+  uint32_t used_slots = 0;    // stored rows that may name a row
+  uint32_t planes = 0;        // nibbles of a slot
+  uint32_t kept_rows = 0;     // rows of a filter that can be non-zero
+  uint32_t basis_words = 0;   // BASIS words of one basis
+  uint32_t slices = 1;        // bases of a filter (SLICE)
   uint32_t bitmap_words = 0;  // IDX words of one row bitmap (SHARED)
-  uint32_t taps = 0;         // cg * n_ky * n_kx
+  uint32_t taps = 0;          // cg * n_ky * n_kx
 };
 
 /*! \brief Value of one entry of the code table; throws ProgramError if it is not canonical. */

@@ -35,8 +35,16 @@ class Memories {
   }
   /*! \brief First word of [first, first + count) that was never written, or -1. */
   int64_t FirstUnwritten(isa::Mem mem, uint64_t first, uint64_t count) const;
-  void MarkWritten(isa::Mem mem, uint64_t first, uint64_t count);
   bool IsWritten(isa::Mem mem, uint64_t word) const { return At(mem).written[word] != 0; }
+  /*! \brief Must follow every write. */
+  void MarkWritten(isa::Mem mem, uint64_t first, uint64_t count);
+
+  /*!
+   * \brief INP as int16 lanes, 16 a word; words [first, last] are up to date.
+   *
+   * A copy that follows INP lazily: GEMM multiplies int16.
+   */
+  const int16_t* WidenedInput(uint64_t first, uint64_t last, bool is_signed);
 
  private:
   struct Memory {
@@ -44,10 +52,14 @@ class Memories {
     std::vector<uint8_t> data;
     std::vector<uint8_t> written;
   };
+  enum Widened : uint8_t { kStale = 0, kUnsigned = 1, kSigned = 2 };
+
   const Memory& At(isa::Mem mem) const { return memories_[static_cast<int>(mem)]; }
   Memory& At(isa::Mem mem) { return memories_[static_cast<int>(mem)]; }
 
   std::array<Memory, isa::kNumMem> memories_;
+  std::vector<int16_t> widened_;
+  std::vector<uint8_t> widened_state_;  // of Widened, one a word
 };
 
 }  // namespace sd

@@ -23,7 +23,7 @@ struct Counts {
   uint64_t dram_write = 0;
   std::array<uint64_t, isa::kNumMem> read{};   // bytes
   std::array<uint64_t, isa::kNumMem> write{};  // bytes
-  uint64_t macs_dense = 0;  // products of the dense layer, zeros included
+  uint64_t macs_dense = 0;                     // products of the dense layer, zeros included
   uint64_t macs = 0;        // products with elements of kept rows, at most macs_dense
   uint64_t kept_rows = 0;   // coefficient rows rebuilt, all filters (SD forms)
   uint64_t shift_adds = 0;  // kept_rows * s * s * terms of the code table (1 or 2)

@@ -1,0 +1,180 @@
+#include "module.h"
+
+#include <tvm/ffi/cast.h>
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/memory.h>
+
+#include <sstream>
+#include <utility>
+
+#include "../sim/error.h"
+#include "operands.h"
+#include "profiler.h"
+
+namespace sd {
+namespace runtime {
+namespace {
+
+namespace ffi = tvm::ffi;
+
+constexpr char kMagic[] = "SDMO";
+constexpr uint32_t kVersion = 1;
+
+void AppendInt(std::string* out, uint64_t value, int bytes) {
+  for (int i = 0; i < bytes; ++i) out->push_back(static_cast<char>(value >> (8 * i) & 255));
+}
+
+void AppendString(std::string* out, const std::string& value) {
+  AppendInt(out, value.size(), 8);
+  *out += value;
+}
+
+/*! \brief Reads the saved form; throws ProgramError where the bytes end too early. */
+class Reader {
+ public:
+  explicit Reader(const std::string& bytes) : bytes_(bytes) {}
+
+  uint64_t Int(int size) {
+    const std::string raw = Raw(static_cast<uint64_t>(size));
+    uint64_t value = 0;
+    for (int i = 0; i < size; ++i) value |= uint64_t{static_cast<uint8_t>(raw[i])} << (8 * i);
+    return value;
+  }
+  std::string String() { return Raw(Int(8)); }
+  std::string Raw(uint64_t size) {
+    if (size > bytes_.size() - at_) {
+      throw ProgramError("a saved sd_accel module ends at byte " + std::to_string(bytes_.size()) +
+                         " where " + std::to_string(size) + " bytes from " + std::to_string(at_) +
+                         " should stand. What to do: export the model again.");
+    }
+    at_ += size;
+    return bytes_.substr(at_ - size, size);
+  }
+  bool done() const { return at_ == bytes_.size(); }
+
+ private:
+  const std::string& bytes_;
+  uint64_t at_ = 0;
+};
+
+}  // namespace
+
+AcceleratorModule::AcceleratorModule(std::string config_text, std::vector<CompiledLayer> layers)
+    : config_(Config::Parse(config_text)), layers_(std::move(layers)) {}
+
+ffi::Module AcceleratorModule::Create(std::string config_text, std::vector<CompiledLayer> layers) {
+  const Config config = Config::Parse(config_text);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    CompiledLayer& layer = layers[i];
+    for (size_t j = 0; j < i; ++j) {
+      if (layers[j].name == layer.name) {
+        throw ProgramError("two layers are named '" + layer.name + "'. Expected: unique names.");
+      }
+    }
+    layer.program =
+        Program::Parse(reinterpret_cast<const uint8_t*>(layer.bytes.data()), layer.bytes.size());
+    layer.program.CheckFits(config);
+  }
+  return ffi::Module(
+      ffi::make_object<AcceleratorModule>(std::move(config_text), std::move(layers)));
+}
+
+const CompiledLayer* AcceleratorModule::Find(const std::string& name) const {
+  for (const CompiledLayer& layer : layers_) {
+    if (layer.name == name) return &layer;
+  }
+  return nullptr;
+}
+
+ffi::Optional<ffi::Function> AcceleratorModule::GetFunction(const ffi::String& name) {
+  const CompiledLayer* layer = Find(name);
+  if (layer == nullptr) return std::nullopt;
+  // The function keeps the module alive.
+  auto self = ffi::GetObjectPtr<AcceleratorModule>(this);
+  return ffi::Function::FromPacked([self, layer](ffi::PackedArgs args, ffi::Any* result) {
+    Guard([&] { self->Call(*layer, args); });
+    *result = nullptr;
+  });
+}
+
+void AcceleratorModule::Call(const CompiledLayer& layer, ffi::PackedArgs args) {
+  std::vector<Segment> segments;
+  for (int i = 0; i < args.size(); ++i) {
+    const std::string what = layer.name + ": operand " + std::to_string(i);
+    const auto tensor = args[i].try_cast<DLTensor*>();
+    if (!tensor.has_value()) throw ProgramError(what + " is no tensor. Expected: a tensor.");
+    segments.push_back(SegmentOf(**tensor, what));
+  }
+  const SessionOptions options = Profiler::Global().options();
+  const Config& config = options.config == nullptr ? config_ : *options.config;
+  std::string stats;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stats = Simulate(layer.program, config, segments, options.mode, &cache_);
+  }
+  Profiler::Global().Record(layer.name, layer.description, stats);
+}
+
+ffi::Bytes AcceleratorModule::SaveToBytes() const {
+  std::string out(kMagic, 4);
+  AppendInt(&out, kVersion, 4);
+  AppendString(&out, config_.text());
+  AppendInt(&out, layers_.size(), 8);
+  for (const CompiledLayer& layer : layers_) {
+    AppendString(&out, layer.name);
+    AppendString(&out, layer.description);
+    AppendString(&out, layer.bytes);
+  }
+  return ffi::Bytes(std::move(out));
+}
+
+ffi::Module AcceleratorModule::Load(const std::string& bytes) {
+  Reader reader(bytes);
+  if (reader.Raw(4) != std::string(kMagic, 4)) {
+    throw ProgramError(
+        "a saved sd_accel module does not start with 'SDMO'. What to do: export the "
+        "model again.");
+  }
+  const uint64_t version = reader.Int(4);
+  if (version != kVersion) {
+    throw ProgramError("a saved sd_accel module has version " + std::to_string(version) +
+                       ". Expected: " + std::to_string(kVersion) +
+                       ". What to do: export the model again with this version of sd-tvm.");
+  }
+  std::string config_text = reader.String();
+  const uint64_t n = reader.Int(8);
+  std::vector<CompiledLayer> layers;
+  for (uint64_t i = 0; i < n; ++i) {
+    CompiledLayer layer;
+    layer.name = reader.String();
+    layer.description = reader.String();
+    layer.bytes = reader.String();
+    layers.push_back(std::move(layer));
+  }
+  if (!reader.done()) {
+    throw ProgramError(
+        "a saved sd_accel module has trailing bytes. What to do: export the model "
+        "again.");
+  }
+  return Create(std::move(config_text), std::move(layers));
+}
+
+ffi::String AcceleratorModule::InspectSource(const ffi::String& format) const {
+  (void)format;
+  std::ostringstream out;
+  out << "sd_accel module, instruction set version " << isa::kVersion << ", " << layers_.size()
+      << " layers\n";
+  for (const CompiledLayer& layer : layers_) {
+    out << layer.name << ": " << layer.program.instructions.size() << " instructions, "
+        << layer.program.segment_bytes.size() << " operands, words";
+    for (int i = 0; i < isa::kNumMem; ++i) {
+      if (layer.program.required_words[i] == 0) continue;
+      out << " " << isa::kMemories[i].name << "=" << layer.program.required_words[i];
+    }
+    out << "\n  " << layer.description << "\n";
+  }
+  return out.str();
+}
+
+}  // namespace runtime
+}  // namespace sd

@@ -1,0 +1,53 @@
+#include "profiler.h"
+
+#include "../sim/error.h"
+#include "../sim/json.h"
+
+namespace sd {
+namespace runtime {
+
+Profiler& Profiler::Global() {
+  static Profiler profiler;
+  return profiler;
+}
+
+void Profiler::Start(const std::string& config_text, const std::string& mode) {
+  SessionOptions options;
+  options.mode = ParseMode(mode);
+  if (!config_text.empty()) {
+    options.config = std::make_shared<const Config>(Config::Parse(config_text));
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (open_) {
+    throw ConfigError("a profiler session is already open. What to do: close it first.");
+  }
+  open_ = true;
+  options_ = options;
+  records_.clear();
+}
+
+std::string Profiler::Stop() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!open_) throw ConfigError("no profiler session is open. What to do: start one first.");
+  open_ = false;
+  options_ = SessionOptions();
+  return "[" + records_ + "]";
+}
+
+SessionOptions Profiler::options() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return options_;
+}
+
+void Profiler::Record(const std::string& name, const std::string& layer, const std::string& stats) {
+  JsonWriter json;
+  json.BeginObject().Key("name").String(name).Key("layer").Raw(layer).Key("stats").Raw(stats);
+  json.EndObject();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!open_) return;
+  if (!records_.empty()) records_ += ",";
+  records_ += json.str();
+}
+
+}  // namespace runtime
+}  // namespace sd

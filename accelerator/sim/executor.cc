@@ -1,0 +1,193 @@
+#include "executor.h"
+
+#include <deque>
+#include <string>
+
+#include "error.h"
+#include "unit.h"
+
+namespace sd {
+namespace {
+
+constexpr uint32_t kMaxCount = 255;
+
+class Executor {
+ public:
+  Executor(const Program& program, const std::vector<Segment>& segments, WeightCache& cache,
+           Observer* observer)
+      : program_(program),
+        segments_(segments),
+        cache_(cache),
+        observer_(observer),
+        memories_(program.required_words) {}
+
+  Statistics Run() {
+    uint32_t layer = 0;
+    for (size_t i = 0; i < program_.instructions.size(); ++i) {
+      const Instruction& instruction = program_.instructions[i];
+      ++statistics_.instructions[static_cast<int>(instruction.opcode)];
+      if (instruction.queue != kNoQueue) {
+        queues_[instruction.queue].push_back({i, layer});
+      } else if (const auto* mark = std::get_if<isa::Mark>(&instruction.body)) {
+        layer = mark->layer;
+        LayerCounts(layer, true);
+      } else {
+        Drain();  // FENCE, FINISH
+      }
+    }
+    for (size_t s = 0; s < counts_.size(); ++s) {
+      if (counts_[s] != 0) {
+        throw ProgramError("semaphore " + std::to_string(s) + " holds " +
+                           std::to_string(counts_[s]) +
+                           " at FINISH. Expected: every signal is waited for.");
+      }
+    }
+    return std::move(statistics_);
+  }
+
+ private:
+  struct Pending {
+    size_t index;
+    uint32_t layer;
+  };
+
+  void Drain() {
+    bool waiting = true;
+    while (waiting) {
+      waiting = false;
+      bool progress = false;
+      for (auto& queue : queues_) {
+        while (!queue.empty() && Acquire(program_.instructions[queue.front().index])) {
+          Step(queue.front());
+          queue.pop_front();
+          progress = true;
+        }
+        waiting = waiting || !queue.empty();
+      }
+      if (waiting && !progress) ThrowDeadlock();
+    }
+  }
+
+  /*! \brief Takes both semaphores of an instruction, or none. */
+  bool Acquire(const Instruction& instruction) {
+    const int first = instruction.wait[0];
+    const int second = instruction.wait[1];
+    if (first >= 0 && counts_[first] == 0) return false;
+    if (second >= 0 && counts_[second] < (first == second ? 2U : 1U)) return false;
+    if (first >= 0) --counts_[first];
+    if (second >= 0) --counts_[second];
+    return true;
+  }
+
+  void Step(const Pending& pending) {
+    const Instruction& instruction = program_.instructions[pending.index];
+    Event event;
+    event.index = pending.index;
+    event.instruction = &instruction;
+    event.layer = pending.layer;
+    if (has_setw_) {
+      event.setw = &setw_;
+      event.geometry = &geometry_;
+    }
+    if (observer_ != nullptr) observer_->Before(event, memories_);
+    Unit unit{program_, segments_, memories_, event, event.counts};
+    Dispatch(unit, instruction);
+    if (observer_ != nullptr) observer_->After(event, memories_);
+    statistics_.total.Add(event.counts);
+    if (Counts* layer = LayerCounts(pending.layer, false)) layer->Add(event.counts);
+    for (const int s : instruction.signal) {
+      if (s < 0) continue;
+      if (counts_[s] == kMaxCount) {
+        unit.Fail("semaphore " + std::to_string(s) + " overflows",
+                  "at most " + std::to_string(kMaxCount) + " signals not waited for");
+      }
+      ++counts_[s];
+    }
+  }
+
+  void Dispatch(Unit& unit, const Instruction& instruction) {
+    if (const auto* load = std::get_if<isa::Load>(&instruction.body)) {
+      ExecuteLoad(unit, *load);
+    } else if (const auto* store = std::get_if<isa::Store>(&instruction.body)) {
+      ExecuteStore(unit, *store);
+    } else if (const auto* alu = std::get_if<isa::Alu>(&instruction.body)) {
+      ExecuteAlu(unit, *alu);
+    } else if (const auto* setw = std::get_if<isa::Setw>(&instruction.body)) {
+      setw_ = *setw;
+      geometry_ = GeometryOf(setw_, unit.where());
+      has_setw_ = true;
+      signed_ = (instruction.flags & 1) != 0;
+    } else if (const auto* gemm = std::get_if<isa::Gemm>(&instruction.body)) {
+      if (!has_setw_) unit.Fail("no SETW came before", "a SETW in queue GE");
+      ExecuteGemm(unit, *gemm, cache_, signed_);
+    }
+  }
+
+  Counts* LayerCounts(uint32_t layer, bool create) {
+    for (auto& entry : statistics_.layers) {
+      if (entry.first == layer) return &entry.second;
+    }
+    if (!create) return nullptr;
+    statistics_.layers.emplace_back(layer, Counts());
+    return &statistics_.layers.back().second;
+  }
+
+  [[noreturn]] void ThrowDeadlock() const {
+    std::string text = "the queues wait for each other:";
+    for (int q = 0; q < isa::kNumQueue; ++q) {
+      text += std::string(q == 0 ? " " : "; ") + isa::kQueueNames[q];
+      if (queues_[q].empty()) {
+        text += " is done";
+        continue;
+      }
+      const size_t index = queues_[q].front().index;
+      const Instruction& head = program_.instructions[index];
+      text += " at " + Where(index, head) + " waits for";
+      const char* join = " ";
+      for (const int s : head.wait) {
+        if (s < 0) continue;
+        text += join + ("semaphore " + std::to_string(s)) + " (" + std::to_string(counts_[s]) + ")";
+        join = " and ";
+      }
+    }
+    throw DeadlockError(text +
+                        ". Expected: every wait is matched by a signal that can come first.");
+  }
+
+  const Program& program_;
+  const std::vector<Segment>& segments_;
+  WeightCache& cache_;
+  Observer* observer_;
+  Memories memories_;
+  Statistics statistics_;
+  std::array<std::deque<Pending>, isa::kNumQueue> queues_;
+  std::array<uint32_t, isa::kNumSemaphores> counts_{};
+  isa::Setw setw_{};
+  WeightGeometry geometry_;
+  bool has_setw_ = false;
+  bool signed_ = false;
+};
+
+}  // namespace
+
+void Counts::Add(const Counts& other) {
+  dram_read += other.dram_read;
+  dram_write += other.dram_write;
+  for (int i = 0; i < isa::kNumMem; ++i) {
+    read[i] += other.read[i];
+    write[i] += other.write[i];
+  }
+  macs_dense += other.macs_dense;
+  macs += other.macs;
+  kept_rows += other.kept_rows;
+  shift_adds += other.shift_adds;
+  alu_lanes += other.alu_lanes;
+  requants += other.requants;
+}
+
+Statistics Execute(const Program& program, const std::vector<Segment>& segments, WeightCache& cache,
+                   Observer* observer) {
+  return Executor(program, segments, cache, observer).Run();
+}
+
+}  // namespace sd

@@ -1,0 +1,226 @@
+"""Python face of the simulator library ``libsd_accel.so``.
+
+The library is loaded on first use; loading registers the global functions ``sd_accel.*`` and the loader of
+saved modules, and maps the library's errors to the classes of :mod:`sd_tvm.errors`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+import sd_tvm
+from sd_tvm.errors import (
+    ConfigError,
+    ConfigMismatchError,
+    DeadlockError,
+    ProgramError,
+    SDError,
+    VersionError,
+)
+
+Mode = Literal["functional", "timed"]
+LIBRARY = "libsd_accel.so"
+#: Error kinds of the library.
+ERRORS: dict[str, type[SDError]] = {
+    "sd_tvm.ProgramError": ProgramError,
+    "sd_tvm.DeadlockError": DeadlockError,
+    "sd_tvm.ConfigMismatchError": ConfigMismatchError,
+    "sd_tvm.ConfigError": ConfigError,
+}
+
+_lock = threading.Lock()
+_library: ctypes.CDLL | None = None
+
+
+def library_path() -> Path:
+    """Path of the installed library.
+
+    Raises
+    ------
+    VersionError
+        If it is not there.
+    """
+    roots = [Path(p) for p in sd_tvm.__path__] + [Path(p or ".") / "sd_tvm" for p in sys.path]
+    candidates = [root / "lib" / LIBRARY for root in roots]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise VersionError(
+        f"{LIBRARY} is not installed",
+        expected=f"it in {candidates[0].parent}",
+        fix="install the package (make dev), which builds it",
+    )
+
+
+def load_library() -> None:
+    """Load the library and register its errors; does nothing the second time.
+
+    Raises
+    ------
+    VersionError
+        If the library is missing, cannot be loaded, or was built for another instruction set.
+    """
+    global _library
+    with _lock:
+        if _library is not None:
+            return
+        import tvm_ffi
+
+        from sd_tvm.accelerator.isa.spec import ISA_VERSION
+
+        path = library_path()
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise VersionError(
+                f"{path} cannot be loaded ({error})",
+                expected="a library built against the installed apache-tvm-ffi",
+                fix="install the package again",
+            ) from error
+        version = tvm_ffi.get_global_func("sd_accel.isa_version")()
+        if version != ISA_VERSION:
+            raise VersionError(
+                f"{path} executes instruction set version {version}",
+                expected=f"version {ISA_VERSION}",
+                fix="build the package again",
+            )
+        for kind, cls in ERRORS.items():
+            tvm_ffi.register_error(kind, cls)
+        _library = library
+
+
+def _function(name: str) -> Any:
+    load_library()
+    import tvm_ffi
+
+    return tvm_ffi.get_global_func(f"sd_accel.{name}")
+
+
+def _config_text(config: Any) -> str:
+    return config if isinstance(config, str) else str(config.to_text())
+
+
+def _tensor(array: npt.NDArray[Any], *, output: bool) -> Any:
+    import tvm_ffi
+
+    if output and not (array.flags.c_contiguous and array.flags.writeable):
+        raise ProgramError(
+            "the result array cannot be written in place",
+            expected="a contiguous, writeable array as the last tensor",
+            fix="allocate it with numpy.empty",
+        )
+    usable = np.ascontiguousarray(array)
+    return tvm_ffi.from_dlpack(usable if usable.flags.writeable else usable.copy())
+
+
+def run_program(
+    program: bytes, config: Any, tensors: Sequence[npt.NDArray[Any]], mode: Mode = "functional"
+) -> dict[str, Any]:
+    """Execute one program on the simulator.
+
+    Parameters
+    ----------
+    program
+        Bytes of :class:`sd_tvm.accelerator.isa.Program`.
+    config
+        :class:`AcceleratorConfig`, or its text.
+    tensors
+        One array a segment; the last one receives the result in place.
+    mode
+        ``functional`` has no notion of time; ``timed`` adds cycles and energy.
+
+    Returns
+    -------
+    dict
+        Statistics: mode, instructions by name, macs, macs_dense, bytes by memory ...
+
+    Raises
+    ------
+    ProgramError, DeadlockError
+        If the program or an operand is invalid.
+    ConfigMismatchError, ConfigError
+        If the configuration is too small or malformed.
+    """
+    last = len(tensors) - 1
+    converted = [_tensor(t, output=i == last) for i, t in enumerate(tensors)]
+    text = _function("run")(program, _config_text(config), mode, converted)
+    stats: dict[str, Any] = json.loads(text)
+    return stats
+
+
+def create_module(
+    config: Any, names: Sequence[str], layers: Sequence[str], programs: Sequence[bytes]
+) -> Any:
+    """Runtime module (kind ``sd_accel``) with one function a layer.
+
+    Parameters
+    ----------
+    config
+        Configuration the programs were compiled for.
+    names
+        Function names.
+    layers
+        JSON of each layer (:func:`sd_tvm.layers.layer_to_json`), for reports.
+    programs
+        Bytes of each program.
+
+    Returns
+    -------
+    tvm_ffi.Module
+        Exportable; calling a function simulates its program on the arguments (result last).
+
+    Raises
+    ------
+    ProgramError, ConfigMismatchError, ConfigError
+        As :func:`run_program`, before anything runs.
+    """
+    return _function("create_module")(_config_text(config), list(names), list(layers), list(programs))
+
+
+class Profiler:
+    """Collects statistics of every simulated layer that runs inside a ``with`` block.
+
+    Parameters
+    ----------
+    config
+        Configuration to simulate; None: the one each module was compiled for.
+    mode
+        As :func:`run_program`.
+
+    Attributes
+    ----------
+    records
+        After the block: one ``{"name", "layer", "stats"}`` a call, in order.
+
+    Raises
+    ------
+    ConfigError
+        On entry, if another session is open in this process.
+    """
+
+    def __init__(self, config: Any = None, *, mode: Mode = "timed") -> None:
+        self._text = "" if config is None else _config_text(config)
+        self._mode = mode
+        self.records: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Profiler:
+        _function("profiler_start")(self._text, self._mode)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.records = json.loads(_function("profiler_stop")())
