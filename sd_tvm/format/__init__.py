@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sd_tvm.format.io import dumps, loads, read, write
-from sd_tvm.format.model import SCHEMA_VERSION, QParams, StoredModel
+from sd_tvm.format.model import SCHEMA_VERSION, StoredModel
 from sd_tvm.format.summary import LayerSummary, Summary, inspect
+from sd_tvm.numerics.qparams import QParams
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -9,24 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm.layers import ActDType
+from sd_tvm.numerics.qparams import QParams
 from sd_tvm.recipe import Recipe
 from sd_tvm.weights.tensor import Weight
 
 #: Version of the schema that this package writes, and the only one it reads.
 SCHEMA_VERSION = 1
-
-#: Zero points that a type of activation can have.
-ZERO_POINTS: dict[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127)}
-
-
-@dataclass(frozen=True)
-class QParams:
-    """Quantisation of one activation: real = scale * (q - zero_point)."""
-
-    scale: float
-    zero_point: int
-    dtype: ActDType = "uint8"
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sd_tvm.errors import FormatError, SDError
 from sd_tvm.format.container import Container, Tensors
 from sd_tvm.format.graph_check import GraphNames, check_graph
-from sd_tvm.format.model import SCHEMA_VERSION, ZERO_POINTS, QParams, StoredModel
+from sd_tvm.format.model import SCHEMA_VERSION, StoredModel
 from sd_tvm.format.strictjson import REWRITE, canonical, parse
+from sd_tvm.numerics.qparams import INTEGERS, QParams
 from sd_tvm.recipe import Recipe
 from sd_tvm.weights.alphabet import ALPHABETS
 from sd_tvm.weights.packing import pack_raw, pack_sd, unpack_raw, unpack_sd
@@ -287,10 +288,12 @@ def _check_references(document: _Document, names: GraphNames) -> None:
 
 
 def _activation(name: str, entry: _ActivationEntry) -> QParams:
-    lo, hi = ZERO_POINTS[entry.dtype]
-    if not (math.isfinite(entry.scale) and entry.scale > 0):
+    lo, hi = INTEGERS[entry.dtype]
+    if not (entry.scale > 0 and float(_float32(entry.scale)) == entry.scale):
         raise FormatError(
-            f"activation {name!r}: scale {entry.scale}", expected="a finite number > 0", fix=REWRITE
+            f"activation {name!r}: scale {entry.scale}",
+            expected="a finite number > 0 that float32 holds exactly",
+            fix=REWRITE,
         )
     if not lo <= entry.zero_point <= hi:
         raise FormatError(
@@ -299,6 +302,11 @@ def _activation(name: str, entry: _ActivationEntry) -> QParams:
             fix=REWRITE,
         )
     return QParams(entry.scale, entry.zero_point, entry.dtype)
+
+
+def _float32(value: float) -> np.float32:
+    with np.errstate(over="ignore"):
+        return np.float32(value)
 
 
 def _check_alphabets(document: _Document) -> None:

@@ -173,10 +173,14 @@ class Rule(_Strict):
 
 
 class Activations(_Strict):
-    """Quantisation of activations: 8-bit type, and how calibration turns values into a range."""
+    """Quantisation of activations: 8-bit type, and how calibration turns values into a range.
+
+    ``minmax``: the extremes; ``percentile``: what is left after cutting ``100 - percentile`` per cent on
+    either side; ``mse``: the clip that makes the squared error smallest.
+    """
 
     dtype: Literal["uint8", "int8"] = "uint8"
-    range: Literal["minmax", "percentile"] = "percentile"
+    range: Literal["minmax", "percentile", "mse"] = "mse"
     percentile: float = Field(default=99.99, gt=50.0, le=100.0)
 
 

@@ -260,6 +260,8 @@ for _args in (
     ("code_table_unused", "alphabets/mine", [0] * 16, "sd.alphabets: .*'mine'"),
     ("negative_activation_scale", "activations/dense/scale", -0.5, "activation 'dense': scale -0.5"),
     ("zero_activation_scale", "activations/dense/scale", 0.0, "activation 'dense': scale 0.0"),
+    ("activation_scale_beyond_float32", "activations/dense/scale", 1e300, "'dense': scale 1e.300"),
+    ("activation_scale_of_float64", "activations/dense/scale", 0.1, "'dense': scale 0.1.*float32"),
     ("activation_scale_is_text", "activations/dense/scale", "1", "sd.activations.dense.scale"),
     (
         "zero_point_of_256",

@@ -1,0 +1,48 @@
+"""The example of docs/format.md is a file that we write, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from sd_tvm.format import QParams, StoredModel, dumps
+from sd_tvm.weights.tensor import SDWeight, WeightForm
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "format.md"
+
+
+def example() -> StoredModel:
+    """A 1x1 convolution of two channels to one: w = 0.5 * (1, -2) . B with B = 3 * identity."""
+    coef = np.array([[[1, -2, 0]]], np.int8)
+    basis = 3 * np.eye(3, dtype=np.int8)[None]
+    weight = SDWeight((1, 2, 1, 1), WeightForm(alphabet="pow2-5"), coef, basis, np.array([0.5], np.float32))
+    node = {
+        "name": "conv",
+        "op": "conv2d",
+        "inputs": ["x"],
+        "attrs": {},
+        "shape": [1, 1, 4, 4],
+        "dtype": "float32",
+    }
+    image = {"name": "x", "shape": [1, 2, 4, 4], "dtype": "float32"}
+    return StoredModel(
+        graph={"inputs": [image], "nodes": [node], "outputs": ["conv"]},
+        weights={"conv": weight},
+        activations={"x": QParams(0.0234375, 3)},
+        versions={"sd-tvm": "0.1.0"},
+    )
+
+
+def test_the_example() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", text, flags=re.S))
+    data = dumps(example())
+    n = int.from_bytes(data[:8], "little")
+    table = json.loads(data[8 : 8 + n])
+    sd = table["__metadata__"]["sd"]
+    assert json.dumps(json.loads(blocks["json"]), sort_keys=True, separators=(",", ":")) == sd
+    shown = "".join(blocks["text"].split()).replace("{…}", json.dumps(sd)[1:-1])
+    assert shown == data[:8].hex() + data[8 : 8 + n].decode().rstrip() + data[8 + n :].hex()
