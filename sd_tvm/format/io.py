@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 from sd_tvm.errors import FormatError
@@ -57,7 +58,7 @@ def write(path: str | os.PathLike[str], model: StoredModel) -> int:
     """
     data = dumps(model)
     target = Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as file:
             file.write(data)
@@ -65,10 +66,11 @@ def write(path: str | os.PathLike[str], model: StoredModel) -> int:
             os.fsync(file.fileno())
         part.replace(target)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise FormatError(
             f"cannot write {str(target)!r}: {error.strerror}", fix="check the folder and its free space"
         ) from error
+    finally:
+        part.unlink(missing_ok=True)  # also after an interrupt; a finished file has its own name by now
     return len(data)
 
 

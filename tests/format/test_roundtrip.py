@@ -98,6 +98,10 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         write(path, broken)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["model.sd"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FormatError, match="cannot write"):
+        write(tmp_path / "folder", sample())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "model.sd"]
     with pytest.raises(FormatError, match="cannot write"):
         write(tmp_path / "none" / "model.sd", sample())
 
