@@ -46,7 +46,7 @@ def constant(expr: Expr) -> npt.NDArray[Any] | None:
 
 def const(array: npt.NDArray[Any]) -> Expr:
     """Relax constant of an array, with the array's own type."""
-    return relax.const(np.ascontiguousarray(array), str(array.dtype))
+    return relax.const(np.asarray(array, order="C"), str(array.dtype))
 
 
 def static_shape(expr: Expr) -> tuple[int, ...] | None:

@@ -57,3 +57,5 @@ tirx: Any = _tirx
 s_tir: Any = _s_tir
 #: ``structural_equal(a, b, map_free_vars=False) -> bool`` of any two IR nodes.
 structural_equal: Any = _tvm_ffi.structural_equal
+#: Data type object of attributes: ``dtype("float32")``.
+dtype: Any = _tvm_ffi.dtype

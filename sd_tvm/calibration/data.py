@@ -129,7 +129,7 @@ def _checked(value: Any, spec: InputSpec, what: str) -> Array:
     safe = array.dtype.kind == "f" if wanted.kind == "f" else np.can_cast(array.dtype, wanted, "same_kind")
     if not safe:
         raise CalibrationError(f"{where}: {array.dtype}", expected=spec.dtype, fix=_FIX)
-    array = np.ascontiguousarray(array, dtype=wanted)
+    array = np.asarray(array, dtype=wanted, order="C")
     if wanted.kind == "f" and not np.isfinite(array).all():
         raise CalibrationError(
             f"{where}: NaN or infinite values", expected="finite numbers", fix="check the preprocessing"

@@ -161,7 +161,7 @@ class Interpreter:
             del mod["main"]
             executable = tvm.compile(relax.get_pipeline("zero")(mod), target="llvm")
             self._compiled[step.name] = relax.VirtualMachine(executable, tvm.cpu())
-        arrays = [tvm.runtime.tensor(np.ascontiguousarray(env[v])) for v in operands]
+        arrays = [tvm.runtime.tensor(np.asarray(env[v], order="C")) for v in operands]
         return _to_numpy(self._compiled[step.name]["sd_step"](*arrays))
 
 
