@@ -158,9 +158,7 @@ def run_program(
     return stats
 
 
-def create_module(
-    config: Any, names: Sequence[str], layers: Sequence[str], programs: Sequence[bytes]
-) -> Any:
+def create_module(config: Any, names: Sequence[str], layers: Sequence[str], programs: Sequence[bytes]) -> Any:
     """Runtime module (kind ``sd_accel``) with one function a layer.
 
     Parameters

@@ -69,8 +69,7 @@ def disassemble(program: Program | bytes) -> str:
     words = " ".join(f"{m.name}={n}" for m, n in program.required_words.items())
     lines = [f"; segments {' '.join(map(str, program.segment_bytes))}", f"; words {words}"]
     lines += [
-        f"{i:5d}  {format_instruction(name, fields)}"
-        for i, (name, fields) in enumerate(program.decoded())
+        f"{i:5d}  {format_instruction(name, fields)}" for i, (name, fields) in enumerate(program.decoded())
     ]
     return "\n".join(lines) + "\n"
 

@@ -151,7 +151,7 @@ def header_text(spec: Any) -> str:
         f"constexpr uint16_t kVersion = {spec.ISA_VERSION};",
         f"constexpr size_t kInstructionBytes = {spec.INSTRUCTION_BYTES};",
         f"constexpr int kNumSemaphores = {spec.N_SEMAPHORES};",
-        f"constexpr char kMagic[] = \"{spec.MAGIC.decode('ascii')}\";",
+        f'constexpr char kMagic[] = "{spec.MAGIC.decode("ascii")}";',
         "",
     ]
     for name in _ENUMS:

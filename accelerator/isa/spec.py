@@ -191,7 +191,8 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Queue.LD,
         "DRAM to on-chip, 3-D affine. The x, y, z box counts real data; pads are written around "
         "each plane: the padded plane has y+pad_t+pad_b rows of x+pad_l+pad_r words, starts at "
-        "sram, rows sram_ys apart. flags bit 0: WIDEN reads signed bytes.",
+        "sram, rows sram_ys apart. x is a multiple of the DRAM words of a word of the memory (ACC 4 "
+        "unless WIDEN, LUT 16). flags bit 0: WIDEN reads signed bytes.",
         (
             *_DMA,
             Field("pad_l", 5, "words written before each row"),
@@ -206,7 +207,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         2,
         Queue.ST,
         "On-chip to DRAM, 3-D affine, from OUT (16 B words) or ACC (64 B words: x, sram strides "
-        "count ACC words, a row of x ACC words is 4x DRAM words).",
+        "count ACC words, a row of x ACC words is 4x DRAM words). seg is the result, the last one.",
         _DMA,
     ),
     Instruction(
@@ -214,10 +215,12 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         3,
         Queue.GE,
         "For each filter m < n_m and pixel (oy, ox): ACC[acc + (m//16)*acc_mb + oy*acc_oy + ox]"
-        ".lane[m%16] = init + sum over c, ky, kx of x * w, with the weight form of the last SETW.",
+        ".lane[m%16] = init + sum over c, ky, kx of x * w, with the weight form of the last SETW. "
+        "Filter m is the layer's filter m_base+m; its group is (m_base+m)//mg, its channels start "
+        "at group*cg. Sums are modulo 2^32. Lanes beyond n_m become 0 (unchanged if KEEP).",
         (
             Field("acc_init", 2, "BIAS (QP word qp+m), ZERO or KEEP"),
-            Field("inp", 16, "INP word of channel block 0, pixel (0, 0)"),
+            Field("inp", 16, "INP word of the layer's channel block 0, pixel (0, 0), modulo 2^16"),
             Field("code", 16, "CODE word of the first tile"),
             Field("basis", 12, "BASIS word of the first basis"),
             Field("idx", 12, "IDX word of the first row bitmap (SHARED)"),
@@ -242,8 +245,10 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Queue.AL,
         "For i2 < n2, i1 < n1, i0 < n0: dst = op(a, b) on 16 lanes. Values are int32; 8-bit "
         "destinations saturate. REQ: clip(zp + mbqm(a, multiplier, shift), lo, hi); REQ32: "
-        "mbqm(a, multiplier, shift). flags bit 0: 8-bit sources are signed, bit 1: 8-bit "
-        "destination is signed, bit 2: lane l of REQ uses QP word b + l.",
+        "mbqm(a, multiplier, shift); LUT: byte a of table b; SHR is arithmetic, shifts are 0..31. "
+        "Elements execute in order, so a zero stride of dst = b reduces. Arithmetic is modulo 2^32. "
+        "flags bit 0: 8-bit sources are signed, bit 1: 8-bit destination (and zp, lo, hi) is "
+        "signed, bit 2: lane l of REQ uses QP word b + l.",
         (
             Field("op", 4, "operation"),
             Field("a_mem", 3, "memory of a: ACC, INP or OUT"),
