@@ -1,0 +1,1 @@
+"""Real images that ship inside packages: for the demo, benchmarks and tests."""

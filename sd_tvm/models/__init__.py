@@ -1,0 +1,1 @@
+"""Trained networks that install from a package index: for the demo, benchmarks and tests."""
