@@ -5,7 +5,8 @@
      "outputs": [name, ...]}
 
 A node's name is also the name of its value. Its inputs are graph inputs, earlier nodes, or constants
-(keys of ``tensors``); the weight of a layer is found under the layer's node name.
+(keys of ``tensors``). A node with ``{"weight": true}`` among its ``$args`` is a layer: its weight is stored
+under the node's name. :mod:`sd_tvm.graph` defines the ``$`` attributes and verifies them.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ _FIX = "export the model again with this version"
 
 @dataclass(frozen=True)
 class GraphNames:
-    """Names of a verified graph: values (inputs and nodes), nodes, and constants it uses."""
+    """Names of a verified graph: values (inputs and nodes), layers with a stored weight, constants."""
 
     values: frozenset[str]
-    nodes: frozenset[str]
+    layers: frozenset[str]
     constants: frozenset[str]
 
 
@@ -68,7 +69,13 @@ def check_graph(graph: Any) -> GraphNames:
             raise FormatError(f"graph output {name!r} is no value of the graph", fix=_FIX)
     if not graph["outputs"]:
         raise FormatError("graph: no outputs", fix=_FIX)
-    return GraphNames(frozenset(values), frozenset(node_names), frozenset(constants))
+    layers = frozenset(node["name"] for node in graph["nodes"] if _takes_weight(node))
+    return GraphNames(frozenset(values), layers, frozenset(constants))
+
+
+def _takes_weight(node: Mapping[str, Any]) -> bool:
+    args = node["attrs"].get("$args")
+    return isinstance(args, list) and any(isinstance(a, Mapping) and "weight" in a for a in args)
 
 
 def _node_names(nodes: list[Any]) -> set[str]:

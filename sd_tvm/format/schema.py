@@ -16,6 +16,7 @@ from sd_tvm.format.container import Container, Tensors
 from sd_tvm.format.graph_check import GraphNames, check_graph
 from sd_tvm.format.model import SCHEMA_VERSION, StoredModel
 from sd_tvm.format.strictjson import REWRITE, canonical, parse
+from sd_tvm.graph import Graph
 from sd_tvm.numerics.qparams import INTEGERS, QParams
 from sd_tvm.recipe import Recipe
 from sd_tvm.weights.alphabet import ALPHABETS
@@ -82,13 +83,19 @@ def to_container(model: StoredModel) -> tuple[Tensors, str]:
         if array.dtype != np.float32:
             raise FormatError(f"tensor {name!r} is {array.dtype}", expected="float32", fix="convert it")
         tensors[tensor_key(name)] = array
+    for layer, weight in model.weights.items():
+        with _within(f"layer {layer!r}"):
+            for kind, packed in _pack(weight).items():
+                tensors[weight_key(layer, kind)] = packed
+    return tensors, canonical(_document(model))
+
+
+def _document(model: StoredModel) -> dict[str, Any]:
+    """JSON data of a model."""
     weights: dict[str, Any] = {}
     alphabets: dict[str, list[int]] = {}
     for layer, weight in model.weights.items():
         form = weight.form if isinstance(weight, SDWeight) else None
-        with _within(f"layer {layer!r}"):
-            for kind, packed in _pack(weight).items():
-                tensors[weight_key(layer, kind)] = packed
         if form is not None:
             alphabets[form.alphabet] = form.table.table.tolist()
         weights[layer] = {
@@ -96,7 +103,7 @@ def to_container(model: StoredModel) -> tuple[Tensors, str]:
             "shape": list(weight.shape),
             "form": None if form is None else asdict(form),
         }
-    document = {
+    return {
         "schema_version": SCHEMA_VERSION,
         "graph": model.graph,
         "tensors": sorted(model.tensors),
@@ -107,7 +114,6 @@ def to_container(model: StoredModel) -> tuple[Tensors, str]:
         "report": model.report,
         "versions": model.versions,
     }
-    return tensors, canonical(document)
 
 
 def from_container(container: Container, file_bytes: int) -> StoredModel:
@@ -128,6 +134,7 @@ def from_container(container: Container, file_bytes: int) -> StoredModel:
     document = _parse_document(container.metadata)
     _check_keys(document, set(container.tensors))
     names = check_graph(document.graph)
+    Graph.from_json(document.graph)  # its operators' attributes too
     _check_references(document, names)
     activations = {name: _activation(name, entry) for name, entry in document.activations.items()}
     _check_alphabets(document)
@@ -155,7 +162,7 @@ def from_container(container: Container, file_bytes: int) -> StoredModel:
             weights[layer] = _unpack(layer, entry, container.tensors)
     with _within("recipe"):
         recipe = None if document.recipe is None else Recipe.from_dict(document.recipe)
-    return StoredModel(
+    model = StoredModel(
         graph=document.graph,
         tensors=tensors,
         weights=weights,
@@ -164,6 +171,8 @@ def from_container(container: Container, file_bytes: int) -> StoredModel:
         report=[dict(row) for row in document.report],
         versions=document.versions,
     )
+    _check_text(model, container.metadata)
+    return model
 
 
 def tensor_key(name: str) -> str:
@@ -237,11 +246,22 @@ def _parse_document(text: str) -> _Document:
         raise FormatError(
             f"{where}: {first['msg']}", expected="the schema in docs/format.md", fix=REWRITE
         ) from error
-    if canonical(data) != text:
-        raise FormatError(
-            "__metadata__.sd: not in canonical form", expected="sorted keys, no whitespace", fix=REWRITE
-        )
     return document
+
+
+def _check_text(model: StoredModel, text: str) -> None:
+    """The JSON is exactly what the model is written as (no default left out, 1.0 and not 1, ...)."""
+    wanted = _document(model)
+    if canonical(wanted) == text:
+        return
+    found = parse(text, "__metadata__.sd")
+    wrong = [key for key in sorted(wanted) if canonical(wanted[key]) != canonical(found[key])]
+    where = f"__metadata__.sd.{wrong[0]}" if wrong else "__metadata__.sd"
+    raise FormatError(
+        f"{where}: not in canonical form",
+        expected="sorted keys, no whitespace, nothing left out, each number as it is written",
+        fix=REWRITE,
+    )
 
 
 def _check_keys(document: _Document, found: set[str]) -> None:
@@ -267,16 +287,23 @@ def _check_references(document: _Document, names: GraphNames) -> None:
     """Constants resolve, and nothing is stored that the graph does not use."""
     for what, stored, used in (
         ("tensor", set(document.tensors), names.constants),
-        ("weights of layer", set(document.weights), names.nodes),
+        ("weights of layer", set(document.weights), names.layers),
         ("activation", set(document.activations), names.values),
     ):
         unused = sorted(stored - used)
         if unused:
             raise FormatError(
-                f"{what} {unused[0]!r}: the graph has no such name",
+                f"{what} {unused[0]!r} is not used by the graph",
                 expected="nothing but what the graph uses",
                 fix=REWRITE,
             )
+    bare = sorted(names.layers - set(document.weights))
+    if bare:
+        raise FormatError(
+            f"graph node {bare[0]!r}: its weight is not stored",
+            expected='a weight for every node with {"weight": true}',
+            fix=REWRITE,
+        )
     dangling = sorted(names.constants - set(document.tensors))
     if dangling:
         user = next(n["name"] for n in document.graph["nodes"] if dangling[0] in n["inputs"])

@@ -32,6 +32,11 @@ def model_not_canonical(raw: RawFile) -> None:
     raw.sd = json.dumps(raw.sd, indent=1)
 
 
+@edit("sd.recipe: not in canonical form")
+def recipe_without_its_defaults(raw: RawFile) -> None:
+    del raw.sd["recipe"]["otherwise"]
+
+
 @edit("__metadata__.sd: NaN")
 def nan_in_model(raw: RawFile) -> None:
     raw.sd["report"] = [{"x": float("nan")}]
@@ -90,7 +95,7 @@ def tensor_of_another_family(raw: RawFile) -> None:
     raw.tensors["notes"] = RawTensor("U8", [4], bytearray(b"abcd"))
 
 
-@edit("tensor 'spare': the graph has no such name")
+@edit("tensor 'spare' is not used by the graph")
 def unreferenced_tensor(raw: RawFile) -> None:
     raw.sd["tensors"] = sorted([*raw.sd["tensors"], "spare"])
     raw.tensors["tensors/spare"] = RawTensor("F32", [1], bytearray(4))
@@ -282,9 +287,11 @@ for _args in (
         "activation_of_no_value",
         "activations/ghost",
         {"dtype": "uint8", "scale": 1.0, "zero_point": 0},
-        "activation 'ghost': the graph has no such name",
+        "activation 'ghost' is not used by the graph",
     ),
     ("recipe_of_another_version", "recipe/version", 9, "recipe: .*version"),
+    ("recipe_with_a_number_as_text", "recipe/solver/iterations", "30", "sd.recipe: not in canonical form"),
+    ("integer_for_a_scale", "activations/dense/scale", 1, "sd.activations: not in canonical form"),
     ("recipe_with_unknown_key", "recipe/rules/0/exec", "rm", "recipe: .*rules.0.exec"),
     ("report_row_is_nested", "report/0/node", {"a": 1}, "sd.report.0.node"),
     ("versions_of_numbers", "versions/sd-tvm", 1, "sd.versions.sd-tvm"),
@@ -299,6 +306,17 @@ for _args in (
     ("node_with_unknown_key", "graph/nodes/0/code", "x", r"graph.nodes\[0\]: keys \['code'\]"),
     ("node_is_text", "graph/nodes/0", "conv", r"graph.nodes\[0\]: str"),
     ("node_shape_negative", "graph/nodes/0/shape/0", -1, "graph node 'dense': shape"),
+    (
+        "weight_that_no_node_takes",
+        "graph/nodes/5/attrs",
+        {},
+        "weights of layer 'raw' is not used by the graph",
+    ),
+    ("weight_that_is_not_stored", "graph/nodes/6/attrs", {"$args": [{"weight": True}]}, "'end': its weight"),
+    ("operand_out_of_range", "graph/nodes/0/attrs/$args/0", {"value": 2}, "'dense': .*input 2 of 2"),
+    ("operand_of_unknown_form", "graph/nodes/0/attrs/$args/0", {"eval": "x"}, "'dense': .*eval"),
+    ("operands_are_text", "graph/nodes/0/attrs/$args", "x", "'dense': .*args"),
+    ("index_of_no_tuple", "graph/nodes/0/attrs/$index", 1, "'dense': .*index"),
     ("layer_of_no_node", "graph/nodes/5/name", "other", "'raw'"),
 ):
     put(*_args)

@@ -81,12 +81,13 @@ def chain(stored: dict[str, Weight], tensors: dict[str, Any]) -> dict[str, Any]:
     biases = list(tensors)
     for i, (name, weight) in enumerate(stored.items()):
         inputs = [last, *biases[i : i + 1]]
+        args = [{"value": 0}, {"weight": True}, {"value": 1}][: len(inputs) + 1]
         nodes.append(
             {
                 "name": name,
                 "op": "conv2d",
                 "inputs": inputs,
-                "attrs": {"strides": [1, 1], "groups": 1},
+                "attrs": {"strides": [1, 1], "groups": 1, "$args": args},
                 "shape": [1, weight.shape[0], 4, 4],
                 "dtype": "float32",
             }

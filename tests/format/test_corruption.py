@@ -6,6 +6,7 @@ import pickle
 import re
 import resource
 from pathlib import Path
+from typing import Any
 
 import format.damage_container
 import format.damage_model  # noqa: F401 - registers its kinds
@@ -116,6 +117,54 @@ def test_changed_data_with_right_sums_is_refused_or_canonical(data: st.DataObjec
     except FormatError:
         return
     assert dumps(model) == changed, "what is accepted is another model in its own byte form"
+
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**70), 2**70),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.sampled_from(["", "dense", "image", "end", "weight", "16:16", "int8"]),
+        st.text(max_size=5),
+    ),
+    lambda children: st.one_of(
+        st.lists(children, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["name", "value", "weight", "tuple", "$args", "x"]), children, max_size=3
+        ),
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_changed_model_with_right_sums_is_refused_or_canonical(data: st.DataObject) -> None:
+    """Any value of the model's JSON, at any depth, becomes any other value, goes, or gets a sibling."""
+    raw = RawFile.split(GOOD)
+    root: Any = {"sd": raw.sd}
+    parent, key = root, "sd"
+    while True:
+        value = parent[key]
+        if not isinstance(value, dict | list) or not value or data.draw(st.integers(0, 4)) == 0:
+            break
+        keys = sorted(value) if isinstance(value, dict) else list(range(len(value)))
+        parent, key = value, data.draw(st.sampled_from(keys))
+    how = data.draw(st.sampled_from(["replace", "remove", "add"]))
+    if how == "remove" and parent is not root:
+        del parent[key]
+    elif how == "add" and isinstance(parent[key], dict):
+        parent[key][data.draw(st.text(max_size=3))] = data.draw(JSON)
+    else:
+        parent[key] = data.draw(JSON)
+    raw.sd = root["sd"]
+    changed = raw.join()
+    try:
+        model = loads(changed)
+    except FormatError:
+        return
+    assert dumps(model) == changed
 
 
 def test_memory_is_bounded_on_hostile_sizes() -> None:

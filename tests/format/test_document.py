@@ -23,7 +23,7 @@ def example() -> StoredModel:
         "name": "conv",
         "op": "conv2d",
         "inputs": ["x"],
-        "attrs": {},
+        "attrs": {"$args": [{"value": 0}, {"weight": True}]},
         "shape": [1, 1, 4, 4],
         "dtype": "float32",
     }
