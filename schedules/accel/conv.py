@@ -52,7 +52,8 @@ def _whole_words(sch: Schedule, layer: ConvLayer) -> None:
     """Widen what blocks are said to read to whole words, and to all channels for grouped layers."""
     block = sch.get_sblock
 
-    def words(n: Any, mb: Any, oy: Any, ox: Any, lane: Any) -> Any:  # noqa: ARG001
+    def words(*axes: Any) -> Any:
+        _, mb, _, _, lane = axes
         row = mb * i64(LANES) + lane
         return ((row, row + i64(1)), (i64(0), i64(4)))
 
@@ -68,7 +69,8 @@ def _whole_words(sch: Schedule, layer: ConvLayer) -> None:
         if layer.form.pattern == "shared":
             kept, s = i64(layer.form.kept_rows), i64(layer.geometry.s)
 
-            def slots(mb: Any, r: Any, t: Any, lane: Any) -> Any:  # noqa: ARG001
+            def slots(*axes: Any) -> Any:
+                mb, _, _, lane = axes
                 return ((mb, mb + i64(1)), (i64(0), kept), (i64(0), s), (lane, lane + i64(1)))
 
             marks.read_region(sch, block("rows"), "ce", slots)
@@ -76,16 +78,8 @@ def _whole_words(sch: Schedule, layer: ConvLayer) -> None:
         (sh, sw), (dh, dw) = layer.stride, layer.dilation
         blocks = blocks16(layer.in_channels)
 
-        def everything(
-            n: Any,
-            mb: Any,
-            oy: Any,
-            ox: Any,
-            lane: Any,
-            c: Any,
-            ky: Any,
-            kx: Any,  # noqa: ARG001
-        ) -> Any:
+        def everything(*axes: Any) -> Any:
+            n, _, oy, ox, _, _, ky, kx = axes
             y, x = oy * i64(sh) + ky * i64(dh), ox * i64(sw) + kx * i64(dw)
             whole = ((i64(0), i64(blocks)), (y, y + i64(1)), (x, x + i64(1)), (i64(0), i64(LANES)))
             return ((n, n + i64(1)), *whole)

@@ -101,11 +101,11 @@ def build_dequantize_acc(shape: Shape, symbol: str) -> Any:
 
 
 def build_rebuild_weight(
-    shape: tuple[int, int, int, int], form: WeightForm, n_bases: int, symbol: str
+    shape: tuple[int, int, int, int], form: WeightForm | None, n_bases: int, symbol: str
 ) -> Any:
-    """SD form -> float32 weight (M, Cg, KH, KW) = scale[m] * exact integer.
+    """SD form (None: raw int8) -> float32 weight (M, Cg, KH, KW) = scale[m] * exact integer.
 
-    Operands: codes, basis, table, then bitmap and ids where the form has them, then scale
+    Operands: the weight operands of :class:`~sd_tvm.layers.ConvLayer`, then scale
     float32 (M,), result.
     """
     m, cg, kh, kw = shape

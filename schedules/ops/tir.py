@@ -43,20 +43,21 @@ def finish(tensors: list[Tensor], symbol: str, layer: Layer | None = None) -> An
 def mbqm(x: Expr, m0: Expr, shift: Expr) -> Expr:
     """gemmlowp's MultiplyByQuantizedMultiplier of an int32 expression, int64.
 
+    For m0 >= 0 its truncated division with a signed nudge is (x * m0 + 2^30) >> 31, and its rounding
+    shift by e > 0 is (p + 2^(e-1) - (p < 0)) >> e: the same integers from fewer operations.
+
     Parameters
     ----------
     x, m0, shift
         int32 expressions; m0 is 0 or in [2^30, 2^31), shift in [-31, 30], positive is left.
     """
-    one, zero = const(1, "int64"), const(0, "int64")
+    zero, one = const(0, "int64"), const(1, "int64")
     s = shift.astype("int64")
     left, right = tirx.max(s, zero), tirx.max(-s, zero)
     product = (x.astype("int64") << left) * m0.astype("int64")
-    nudge = tirx.Select(product >= zero, const(1 << 30, "int64"), const(1 - (1 << 30), "int64"))
-    high = tirx.truncdiv(product + nudge, const(1 << 31, "int64"))
-    mask = (one << right) - one
-    threshold = (mask >> one) + (high < zero).astype("int64")
-    return (high >> right) + ((high & mask) > threshold).astype("int64")
+    high = (product + const(1 << 30, "int64")) >> const(31, "int64")
+    negative = (high >> const(63, "int64")) * tirx.min(right, one)
+    return (high + ((one << right) >> one) + negative) >> right
 
 
 def _byte(word: Expr, index: int, dtype: str) -> Expr:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sd_tvm._tvm import tvm
 from sd_tvm.layers import Layer, layer_from_json
 from sd_tvm.numerics import golden
+from sd_tvm.schedules.cpu import schedule_cpu
 from sd_tvm.schedules.ops import LAYER_ATTR, build_primfunc
 
 SEEDS = st.integers(0, 2**31)
@@ -30,10 +31,12 @@ def check(layer: Layer, seed: int) -> None:
     operands = layergen.operands_of(layer, seed)
     func = build_primfunc(layer, "f")
     assert layer_from_json(func.attrs[LAYER_ATTR]) == layer
-    got = run_llvm(func, operands)
     want = golden.run_layer(layer, operands)
-    assert got.dtype == want.dtype
-    np.testing.assert_array_equal(layergen.valid_lanes(layer, got), layergen.valid_lanes(layer, want))
+    for variant in (func, schedule_cpu(func)):
+        assert variant.attrs[LAYER_ATTR] == func.attrs[LAYER_ATTR]
+        got = run_llvm(variant, operands)
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(layergen.valid_lanes(layer, got), layergen.valid_lanes(layer, want))
 
 
 @pytest.mark.parametrize("pattern", ["raw", "16:16", "8:16", "4:16", "2:16", "shared"])
