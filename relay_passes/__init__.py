@@ -1,1 +1,60 @@
-"""TODO."""
+"""Passes over Relax graphs, each usable alone in a ``tvm.transform.Sequential``.
+
+In the order of the pipeline: ``Canonicalize``, ``FoldBatchNorm``, ``FoldPad`` (one spelling of an imported
+graph), ``Calibrate`` (ranges of activations), ``Decompose`` (compressed weights), ``Partition`` (integer
+layers), then ``LowerToCPU`` or ``Offload`` (places for them). Importing this package loads no TVM; using a
+name does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sd_tvm.relay_passes.calibrate import Calibrate
+    from sd_tvm.relay_passes.canonicalize import Canonicalize
+    from sd_tvm.relay_passes.decompose import Decompose
+    from sd_tvm.relay_passes.fold_batch_norm import FoldBatchNorm
+    from sd_tvm.relay_passes.fold_pad import FoldPad
+    from sd_tvm.relay_passes.lower_cpu import LowerToCPU
+    from sd_tvm.relay_passes.offload import Offload
+    from sd_tvm.relay_passes.partition import Partition
+    from sd_tvm.relay_passes.report import NodeReport, node_reports, report_table
+
+__all__ = [
+    "Calibrate",
+    "Canonicalize",
+    "Decompose",
+    "FoldBatchNorm",
+    "FoldPad",
+    "LowerToCPU",
+    "NodeReport",
+    "Offload",
+    "Partition",
+    "node_reports",
+    "report_table",
+]
+
+_HOME: dict[str, str] = {
+    "Calibrate": "calibrate",
+    "Canonicalize": "canonicalize",
+    "Decompose": "decompose",
+    "FoldBatchNorm": "fold_batch_norm",
+    "FoldPad": "fold_pad",
+    "LowerToCPU": "lower_cpu",
+    "NodeReport": "report",
+    "Offload": "offload",
+    "Partition": "partition",
+    "node_reports": "report",
+    "report_table": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a pass when it is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'sd_tvm.relay_passes' has no attribute {name!r}")
+    value = getattr(import_module(f"sd_tvm.relay_passes.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

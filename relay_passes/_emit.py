@@ -24,6 +24,7 @@ from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, const, static
 from sd_tvm.relay_passes._weights import identifier
 from sd_tvm.relay_passes.legality import Node, as_nchw, pool_geometry
 from sd_tvm.schedules.ops import (
+    LAYER_ATTR,
     build_dequantize,
     build_dequantize_acc,
     build_primfunc,
@@ -270,7 +271,10 @@ class Emitter:
             i += 1
             symbol = f"{base}_{i}"
         self._taken.add(symbol)
-        return self.builder.add_func(build(symbol), symbol)
+        func = build(symbol)
+        if LAYER_ATTR not in func.attrs:  # private: may be fused with its neighbours and removed
+            func = func.without_attr("global_symbol")
+        return self.builder.add_func(func, symbol)
 
     def _call(self, gvar: Expr, args: list[Expr], shape: tuple[int, ...], dtype: str) -> Expr:
         return relax.call_tir(gvar, args, out_ty=relax.TensorType(shape, dtype))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm._tvm import ir, relax, tirx
+from sd_tvm._tvm import ir, relax, tirx, tvm
 from sd_tvm.recipe import LayerInfo
 from sd_tvm.recipe.layer import Op
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, bindings_of, const, constant, is_call, source_names
@@ -117,7 +117,8 @@ def weight_primfunc(name: str, weight: Weight) -> tuple[Any, list[npt.NDArray[An
 def weight_call(builder: Expr, name: str, weight: Weight) -> Expr:
     """``call_tir`` of the weight's PrimFunc, which is added to the builder's module."""
     func, arrays = weight_primfunc(name, weight)
-    gvar = builder.add_func(func, str(func.attrs["global_symbol"]))
+    # private: dead code elimination removes it when nothing calls it any more
+    gvar = builder.add_func(func.without_attr("global_symbol"), str(func.attrs["global_symbol"]))
     return relax.call_tir(gvar, [const(a) for a in arrays], out_ty=relax.TensorType(weight.shape, "float32"))
 
 
@@ -149,3 +150,9 @@ def read_weight(mod: IRModule, value: Expr) -> tuple[str, Weight] | None:
         named: dict[str, Any] = dict(zip(array_names(form), arrays, strict=True))
         weight = unpack_sd(named, shape, form, scale)
     return meta["name"], weight
+
+
+def without(mod: IRModule, names: set[str]) -> IRModule:
+    """The module without some functions."""
+    kept = {g: f for g, f in mod.functions_items() if str(g.name_hint) not in names}
+    return tvm.IRModule(kept, attrs=mod.attrs, global_infos=mod.global_infos)

@@ -11,13 +11,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sd_tvm.relay_passes.calibrate import activation_qparams
-
 from sd_tvm._tvm import relax, tvm
 from sd_tvm.relay_passes._emit import Emitter
 from sd_tvm.relay_passes._match import INTEGER, Group, Matcher, choose_modes
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, bindings_of, is_call, source_names
 from sd_tvm.relay_passes._weights import read_weight, relax_functions
+from sd_tvm.relay_passes.calibrate import activation_qparams
 from sd_tvm.relay_passes.decompose import decisions
 from sd_tvm.relay_passes.report import NodeReport, with_reports
 from sd_tvm.schedules.ops import LAYER_ATTR
@@ -47,7 +46,7 @@ class Partition:
         rows: list[NodeReport] = []
         for name, _ in list(relax_functions(mod)):
             mod = _Partitioner(mod, name).run(rows)
-        mod = with_reports(relax.transform.DeadCodeElimination()(mod), rows)
+        mod = relax.transform.DeadCodeElimination()(relax.transform.Normalize()(mod))
         dynamic = sorted({row.layer for row in rows if row.layer and "run time" in row.reason})
         if dynamic:
             _LOG.warning(
@@ -55,7 +54,7 @@ class Partition:
                 len(dynamic),
                 ", ".join(dynamic[:5]) + (", ..." if len(dynamic) > 5 else ""),
             )
-        return mod
+        return with_reports(mod, rows)
 
 
 class _Partitioner:

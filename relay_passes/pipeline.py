@@ -1,0 +1,69 @@
+"""The pipelines: what makes a model integer, and what ``tvm.compile(mod, target="sd_accel")`` runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sd_tvm._tvm import relax, tvm
+from sd_tvm.accelerator.config import AcceleratorConfig
+from sd_tvm.recipe import Recipe
+from sd_tvm.relay_passes._rewrite import IRModule
+from sd_tvm.relay_passes.canonicalize import Canonicalize
+from sd_tvm.relay_passes.decompose import Decompose, is_decomposed
+from sd_tvm.relay_passes.fold_batch_norm import FoldBatchNorm
+from sd_tvm.relay_passes.fold_pad import FoldPad
+from sd_tvm.relay_passes.lower_cpu import LowerToCPU
+from sd_tvm.relay_passes.offload import Offload
+from sd_tvm.relay_passes.partition import Partition, is_partitioned
+
+Pass = Any
+
+
+def simplify() -> list[Pass]:
+    """Passes that bring an imported float32 graph into the form that the others expect, in order."""
+    return [
+        Canonicalize(),  # before the folds: they look for constants and for one spelling
+        FoldBatchNorm(),
+        FoldPad(),
+        Canonicalize(),  # what the folds left: constants of constants
+    ]
+
+
+def to_integer(mod: IRModule, recipe: Recipe | None = None) -> list[Pass]:
+    """What is still missing to make a module integer: nothing that ran already runs again."""
+    if is_partitioned(mod):
+        return []
+    if is_decomposed(mod):
+        return [Partition()]
+    return [*simplify(), Decompose(recipe), Partition()]
+
+
+def accelerator_passes(mod: IRModule, config: AcceleratorConfig | str | Path | None = None) -> list[Pass]:
+    """All passes from any Relax module to programs and scheduled PrimFuncs, in order."""
+    return [
+        *to_integer(mod),
+        Offload(config),
+        LowerToCPU(),  # layers that the configuration cannot hold
+        relax.get_pipeline("zero"),  # the default pipeline does not fuse what is left in float32
+    ]
+
+
+def compile_for(config: AcceleratorConfig | str | Path | None, build_default: Any) -> Pass:
+    """The pipeline of target ``sd_accel``.
+
+    Parameters
+    ----------
+    config
+        Accelerator configuration, its name or path; None is the default one.
+    build_default
+        Makes TVM's own default pipeline, which runs last.
+    """
+
+    @tvm.transform.module_pass(opt_level=0, name="sd.Pipeline")  # type: ignore[untyped-decorator]
+    def pipeline(mod: IRModule, _context: Any) -> IRModule:
+        for step in (*accelerator_passes(mod, config), build_default()):
+            mod = step(mod)
+        return mod
+
+    return pipeline
