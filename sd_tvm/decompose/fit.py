@@ -29,7 +29,8 @@ _FIRST_STEPS = np.linspace(0.35, 1.05, 15)
 class RealFit:
     """A fit before its bases are rounded.
 
-    Coefficients (M, R, S), bases (M, n, S, S), scale included, and ids (M,) for a codebook. With a codebook the n = 1 bases of filters with one id differ by a factor only.
+    ``coef`` (M, R, S), ``basis`` (M, n, S, S) as it acts, scale included, and ``ids`` (M,) for a codebook,
+    where the bases of filters of one id differ by a factor only.
     """
 
     coef: Array
@@ -170,11 +171,12 @@ def to_slices(rows: Array, form: WeightForm) -> Array:
 
 def from_slices(sliced: Array, shape: tuple[int, ...]) -> Array:
     """Inverse of :func:`to_slices`; shape is (M, R, S)."""
-    return np.ascontiguousarray(sliced.reshape(shape[0], -1, shape[2])[:, : shape[1]])
+    rows: Array = sliced.reshape(shape[0], -1, shape[2])[:, : shape[1]]
+    return np.ascontiguousarray(rows)
 
 
 def refit_basis(coef: Array, rows: Array, old: Array) -> Array:
-    """Least-squares bases (N, S, S) for coefficients and rows (N, R, S); the old ones where they say nothing."""
+    """Least-squares bases (N, S, S) for coefficients and rows (N, R, S); old ones where these say nothing."""
     gram = (coef.transpose(0, 2, 1) @ coef).astype(np.float64)
     right = (coef.transpose(0, 2, 1) @ rows).astype(np.float64)
     return solve_near(gram, right, old)
@@ -200,7 +202,7 @@ def _first_basis(rows: Array, levels: Levels) -> Array:
         error = ((levels.nearest(rows / trial) * trial - rows) ** 2).sum(axis=(1, 2))
         step = np.where(error < best, trial[:, 0, 0], step)
         best = np.minimum(best, error)
-    return step[:, None, None] * np.eye(s, dtype=rows.dtype)
+    return np.asarray(step[:, None, None] * np.eye(s, dtype=rows.dtype))
 
 
 def _codebook(rows: Array, coef: Array, basis: Array, levels: Levels, rounds: int, n_bases: int) -> RealFit:

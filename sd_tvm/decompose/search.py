@@ -80,21 +80,22 @@ def triangular(basis: Array) -> tuple[Array, Array]:
     A row that depends on the earlier ones has a zero diagonal in L.
     """
     s = basis.shape[1]
-    q = np.zeros_like(basis)
-    low = np.zeros_like(basis)
+    planes = np.ascontiguousarray(basis.transpose(1, 2, 0))  # row, element, batch
+    q, low = np.zeros_like(planes), np.zeros_like(planes)
+    times = 2 if planes.dtype == np.float32 else 1  # a second time makes up for short floats
     for i in range(s):
-        rest = basis[:, i].copy()
-        for _ in range(2):  # twice is enough for full accuracy
-            for j in range(i):
-                part = (rest * q[:, j]).sum(axis=1)
-                low[:, i, j] += part
-                rest -= part[:, None] * q[:, j]
-        norm = np.sqrt((rest * rest).sum(axis=1))
-        whole = np.sqrt((basis[:, i] * basis[:, i]).sum(axis=1))
-        fine = norm > 1e-5 * whole
-        low[:, i, i] = np.where(fine, norm, 0)
-        q[:, i] = rest * (fine / np.where(fine, norm, 1))[:, None]
-    return q, low
+        rest = planes[i].copy()
+        whole = (rest * rest).sum(axis=0)
+        for j in [*range(i)] * times:
+            part = (rest * q[j]).sum(axis=0)
+            low[i, j] += part
+            rest -= part * q[j]
+        square = (rest * rest).sum(axis=0)
+        fine = square > 1e-10 * whole
+        norm = np.sqrt(np.where(fine, square, 1))
+        low[i, i] = np.where(fine, norm, 0)
+        q[i] = rest * (fine / norm)
+    return q.transpose(2, 0, 1), low.transpose(2, 0, 1)
 
 
 def search_codes(
@@ -126,56 +127,61 @@ def search_codes(
     """
     n, r, s = target.shape
     q, low = triangular(basis)
+    low = np.ascontiguousarray(low.transpose(1, 2, 0))[..., None]  # S, S, N, 1
+    wide = [min(b, len(levels.values)) for b in branches[: s - 1]]
+    chunk = max(1, _CHUNK // int(np.prod(wide)))
     out = np.empty_like(target)
-    step_n = max(1, _CHUNK // r)
+    step_n = max(1, chunk // r)
     for a in range(0, n, step_n):
         part = slice(a, a + step_n)
-        for b in range(0, r, _CHUNK):
-            y = target[part, b : b + _CHUNK] @ q[part].transpose(0, 2, 1)
-            planes = [np.ascontiguousarray(y[:, :, i]) for i in range(s)]
-            now = None if current is None else current[part, b : b + _CHUNK]
-            found = _Search(low[part], levels, branches).run(planes, now)
-            for i in range(s):
-                out[part, b : b + _CHUNK, i] = found[i]
+        turn = q[part].transpose(0, 2, 1)
+        for b in range(0, r, chunk):
+            some = target[part, b : b + chunk]
+            y = (some[:, 0, :, None] * turn).sum(axis=1)[:, None] if r == 1 else some @ turn
+            found = _search_planes(
+                np.ascontiguousarray(y.transpose(2, 0, 1)),
+                low[:, :, part],
+                levels,
+                wide,
+                None if current is None else current[part, b : b + chunk].transpose(2, 0, 1),
+            )
+            out[part, b : b + chunk] = found.transpose(1, 2, 0)
     return out
 
 
-class _Search:
-    """One chunk of a search; coefficient S-1 first, since L makes it alone in its column."""
+def _search_planes(
+    y: Array, low: Array, levels: Levels, branches: Sequence[int], current: Array | None
+) -> Array:
+    """Best coefficients (S, N, R) for targets y (S, N, R), given c . L with L (S, S, N, 1).
 
-    def __init__(self, low: Array, levels: Levels, branches: Sequence[int]) -> None:
-        self.s = low.shape[1]
-        self.low = low
-        self.levels = levels
-        self.branches = [*branches[: self.s - 1]] + [1] * max(1, self.s - len(branches))
-        diagonal = np.einsum("nii->ni", low)
-        self.inverse = np.where(diagonal > 0, 1 / np.where(diagonal > 0, diagonal, 1), 0).astype(low.dtype)
-
-    def run(self, y: list[Array], current: Array | None) -> list[Array]:
-        """Best coefficient planes for target planes y (each (N, R)), in coordinates of Q."""
-        self.best = np.full(y[0].shape, np.inf, dtype=y[0].dtype)
-        self.found = [np.zeros_like(p) for p in y]
-        if current is not None:
-            self.found = [np.ascontiguousarray(current[:, :, i], dtype=y[0].dtype) for i in range(self.s)]
-            rest = np.stack(y, axis=2) - current @ self.low
-            self.best = np.asarray((rest * rest).sum(axis=2))
-        self.path: list[Array] = [y[0]] * self.s
-        self._descend(self.s - 1, y, None)
-        return self.found
-
-    def _descend(self, i: int, y: list[Array], cost: Array | None) -> None:
-        entry = self.levels.entry(y[i] * self.inverse[:, i, None])
-        for rank in range(min(self.branches[self.s - 1 - i], len(self.levels.values))):
-            c = self.levels.ranked[rank][entry]
-            self.path[i] = c
-            rest = [y[j] - c * self.low[:, i, j, None] for j in range(i + 1)]
-            total = rest[i] * rest[i]
-            if cost is not None:
-                total += cost
-            if i:
-                self._descend(i - 1, rest, total)
-                continue
-            better = total < self.best
-            np.copyto(self.best, total, where=better)
-            for k in range(self.s):
-                np.copyto(self.found[k], self.path[k], where=better)
+    Coefficient S-1 goes first, since L leaves it alone in its column. ``paths`` live on a leading axis.
+    """
+    s = y.shape[0]
+    rest = y[:, None]  # S, paths, N, R
+    cost = np.zeros((1, 1, 1), dtype=y.dtype)
+    chosen: list[tuple[Array, int]] = []  # coefficients (paths, N, R) and paths that came of each
+    for depth, i in enumerate(range(s - 1, -1, -1)):
+        diagonal = low[i, i]
+        inverse = np.where(diagonal > 0, 1 / np.where(diagonal > 0, diagonal, 1), 0).astype(y.dtype)
+        entry = levels.entry(rest[i] * inverse)
+        ranks = branches[depth] if depth < len(branches) else 1
+        c = levels.ranked[:ranks, entry].astype(y.dtype, copy=False)  # ranks, paths, N, R
+        error = rest[i] - c * diagonal
+        cost = (error * error + cost).reshape(-1, *y.shape[1:])
+        if i:
+            rest = np.stack([(rest[j] - c * low[i, j]).reshape(cost.shape) for j in range(i)])
+        chosen.append((c.reshape(cost.shape), ranks))
+    best = cost.argmin(axis=0)[None]
+    least = np.take_along_axis(cost, best, axis=0)[0]
+    out = np.empty_like(y)
+    for i, (c, ranks) in enumerate(reversed(chosen)):
+        out[i] = np.take_along_axis(c, best, axis=0)[0]
+        best = best % (c.shape[0] // ranks)
+    if current is not None:
+        now = current.astype(y.dtype)
+        error = y.copy()
+        for i in range(s):
+            error[: i + 1] -= now[i] * low[i, : i + 1]
+        keep = (error * error).sum(axis=0) <= least
+        np.copyto(out, now, where=keep)
+    return out
