@@ -10,6 +10,7 @@ here; everything after that is integer arithmetic, so that sums are exact.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -127,15 +128,16 @@ class EnergyTable(Strict):
             If there is none, or it is not valid.
         """
         path = Path(name_or_path)
-        if path.suffix not in (".yaml", ".yml"):
-            path = TABLES / f"{name_or_path}.yaml"
-            if not path.is_file():
-                raise ConfigError(
-                    f"unknown energy table {str(name_or_path)!r}",
-                    expected=f"one of {sorted(p.stem for p in TABLES.glob('*.yaml'))} or a .yaml file",
-                    fix="correct energy.table",
-                )
-        return read_model(cls, path)
+        if path.suffix in (".yaml", ".yml"):
+            return read_model(cls, path)
+        names = sorted(p.stem for p in TABLES.glob("*.yaml"))
+        if str(name_or_path) not in names:
+            raise ConfigError(
+                f"unknown energy table {str(name_or_path)!r}",
+                expected=f"one of {names} or a .yaml file",
+                fix="correct energy.table",
+            )
+        return _shipped(str(name_or_path))
 
     def picojoule(self, entry: str, corner: Corner = "value") -> float:
         """An entry in its own unit, scaled to the table's node."""
@@ -189,3 +191,8 @@ class EnergyTable(Strict):
             "requantise": pj("requantise"),
         }
         return {name: int(value * 1000 + 0.5) for name, value in out.items()}
+
+
+@lru_cache
+def _shipped(name: str) -> EnergyTable:
+    return read_model(EnergyTable, TABLES / f"{name}.yaml")

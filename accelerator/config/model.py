@@ -131,7 +131,9 @@ class Dram(Strict):
     write_latency_cycles: int = Field(ge=0, le=1 << 16)
     burst_bytes: int = Field(ge=16, le=4096)
     gap_cycles: int = Field(ge=0, le=1024, description="between bursts and between rows")
-    outstanding: int = Field(ge=1, le=64, description="transfers in flight a channel; 1: latency is never hidden")
+    outstanding: int = Field(
+        ge=1, le=64, description="transfers in flight a channel; 1: latency is never hidden"
+    )
     efficiency_percent: int = Field(
         ge=1, le=100, description="share of data cycles that pages and refresh leave"
     )
