@@ -109,8 +109,8 @@ def layer_row(name: str, layer: Layer, stats: Mapping[str, Any], peak_macs_per_c
         cycles=cycles,
         peak_macs=None if cycles is None else cycles * peak_macs_per_cycle,
         energy_fj=energy,
-        busy=stats.get("busy"),
-        stall=stats.get("stall"),
+        busy=None if cycles is None else _flat(stats.get("busy", {})),
+        stall=None if cycles is None else _flat(stats.get("stall", {})),
     )
 
 
@@ -163,6 +163,17 @@ def package_versions() -> dict[str, str]:
 
                 versions[name] = __version__
     return versions
+
+
+def _flat(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Nested counts with dotted keys."""
+    flat: dict[str, int] = {}
+    for key, value in counts.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{k}": v for k, v in _flat(value).items()})
+        else:
+            flat[key] = value
+    return flat
 
 
 def _by(pair: tuple[int, int]) -> str:

@@ -1,0 +1,43 @@
+"""``sd-tvm compress``: a trained network becomes a ``.sd`` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sd_tvm.cli import console, inputs
+
+
+def compress(
+    model: Annotated[str, typer.Argument(help="A .pt2 or .onnx file, or package.module:callable.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .sd file to write.")],
+    recipe: Annotated[str, typer.Option(help="Name of a preset, or a YAML file.")] = "default",
+    calibration: Annotated[
+        str | None,
+        typer.Option(help=f"Representative inputs, without labels: {inputs.KINDS}. Default: not calibrated."),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Input shape for models that leave it open, e.g. 1,3,224,224.")
+    ] = None,
+) -> None:
+    """Fold batch norm, calibrate activations, decompose the weights, write a .sd file."""
+    import sd_tvm
+
+    with console.progress() as report:
+        compressed = sd_tvm.compress(
+            model,
+            inputs.parse_shape(shape),
+            recipe=sd_tvm.Recipe.load(recipe),
+            calibration=None if calibration is None else inputs.read_arrays(calibration),
+            progress=report,
+        )
+        size = compressed.save(output)
+    out = console.out()
+    for note in compressed.notes:
+        console.err().print(f"[yellow]note:[/] {note}")
+    out.print(
+        f"{output}: {size:,} bytes, {compressed.fp32_bytes / size:.2f}x smaller than float32 "
+        f"({compressed.fp32_bytes:,} bytes)"
+    )

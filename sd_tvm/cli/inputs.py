@@ -1,0 +1,85 @@
+"""Arrays that commands read: network inputs and calibration data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sd_tvm.errors import OptionError
+
+#: What ``--input`` and ``--calibration`` accept, for help texts and messages.
+KINDS = "a .npy or .npz file, or 'package.module:function' that returns an array or a list of arrays"
+
+
+def read_arrays(source: str) -> list[Any]:
+    """Input arrays.
+
+    Parameters
+    ----------
+    source
+        One of :data:`KINDS`. A ``.npz`` gives its arrays in the order of their names in the file.
+
+    Raises
+    ------
+    OptionError
+        If the file or function does not exist or gives something else.
+    """
+    import numpy as np
+
+    path = Path(source)
+    if path.suffix in (".npy", ".npz"):
+        try:
+            loaded = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise OptionError(
+                f"cannot read {source!r}: {error}", expected=KINDS, fix="check the path"
+            ) from error
+        return [loaded] if path.suffix == ".npy" else [loaded[name] for name in loaded.files]
+    if ":" in source:
+        return _call(source)
+    raise OptionError(
+        f"cannot read inputs from {source!r}", expected=KINDS, fix="save the data with numpy.save"
+    )
+
+
+def _call(source: str) -> list[Any]:
+    import sys
+    from importlib import import_module
+
+    import numpy as np
+
+    module_name, _, name = source.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise OptionError(
+            f"cannot import {source!r}: {error}", expected=KINDS, fix="check the name"
+        ) from error
+    finally:
+        sys.path.pop(0)
+    result = function()
+    return [np.asarray(x) for x in (result if isinstance(result, list | tuple) else [result])]
+
+
+def parse_shape(text: str | None) -> Any:
+    """An array of zeros of a shape like ``1,3,224,224``, None for None.
+
+    Raises
+    ------
+    OptionError
+        If it is no shape.
+    """
+    if text is None:
+        return None
+    import numpy as np
+
+    try:
+        shape = tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if not shape or any(d < 1 for d in shape):
+        raise OptionError(
+            f"--shape {text!r}", expected="positive integers like 1,3,224,224", fix="correct it"
+        )
+    return np.zeros(shape, dtype=np.float32)

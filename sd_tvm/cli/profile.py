@@ -1,0 +1,47 @@
+"""``sd-tvm profile``: cycles and energy of a model on a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sd_tvm.cli import console, inputs
+
+
+def profile(
+    model: Annotated[str, typer.Argument(help="A .sd file, or a library (.so) compiled for sd_accel.")],
+    data: Annotated[
+        str | None, typer.Option("--input", "-i", help=f"Network inputs: {inputs.KINDS}. Default: noise.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="Name of a configuration, or a YAML file.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write report.json and report.html into this folder."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Run on the simulator with its timing model; show every layer's cycles and energy."""
+    from sd_tvm.profiling import profile as profile_model
+    from sd_tvm.report import report_to_json, write_html, write_json
+
+    arrays = None if data is None else inputs.read_arrays(data)
+    with console.progress() as progress:
+        report = profile_model(model, arrays, config=config, progress=progress).report
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(report, output / "report.json")
+        write_html(report, output / "report.html")
+    if as_json:
+        typer.echo(report_to_json(report), nl=False)
+        return
+    from sd_tvm.report.text import layer_table, metric_table
+
+    out = console.out()
+    out.print(layer_table(report))
+    out.print(metric_table(report))
+    if output is not None:
+        out.print(f"report: {output / 'report.html'}")

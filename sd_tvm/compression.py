@@ -1,0 +1,165 @@
+"""``sd_tvm.compress``: from a trained network to a compressed one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sd_tvm.model import CompressedModel
+    from sd_tvm.recipe import LayerPlan, Recipe
+    from sd_tvm.relay_passes._weights import WeightedLayer
+    from sd_tvm.weights.tensor import Weight
+
+#: Called with (step, done, total); total 0 when it is unknown.
+Progress = Callable[[str, int, int], None]
+
+NOT_CALIBRATED = (
+    "not calibrated: activation scales are computed at run time and weights are fitted without data; "
+    "pass calibration= with some 20 representative inputs"
+)
+
+
+def compress(
+    model: Any,
+    example_inputs: Sequence[Any] | Any | None = None,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    calibration: Any = None,
+    progress: Progress | None = None,
+) -> CompressedModel:
+    """Compress a trained network.
+
+    Batch norm is folded, activations are calibrated to 8 bits, every weight takes the form that the recipe
+    says, and what a layer's compression does to its output is made up for by the layers after it.
+
+    Parameters
+    ----------
+    model, example_inputs
+        As :func:`sd_tvm.load_model`: a torch module with example inputs, an exported program, a ``.pt2`` or
+        ``.onnx`` file, ``"module:callable"``, or a Relax module.
+    recipe
+        A recipe, the name of a preset, or a YAML file; None is ``default``.
+    calibration
+        Representative inputs, no labels: an array with examples along its first axis, or an iterable of
+        examples. None: weights are fitted without data and activation scales are computed at run time.
+    progress
+        Called with (step, done, total).
+
+    Returns
+    -------
+    CompressedModel
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the model cannot be imported or stored.
+    RecipeError
+        If the recipe is invalid or one of its patterns matches nothing.
+    CalibrationError
+        If the calibration data do not fit the model.
+    """
+    from sd_tvm.frontends import load_model
+    from sd_tvm.recipe import Recipe
+    from sd_tvm.relay_passes.pipeline import simplify
+
+    chosen = recipe if isinstance(recipe, Recipe) else Recipe.load("default" if recipe is None else recipe)
+    report = progress or (lambda _step, _done, _total: None)
+    report("import", 0, 1)
+    mod = load_model(model, example_inputs)
+    for step in simplify():
+        mod = step(mod)
+    report("import", 1, 1)
+    if calibration is None:
+        return _store(mod, *_without_data(mod, chosen, report), chosen, (NOT_CALIBRATED,))
+    examples = list(_examples(calibration))
+    mod = _calibrated(mod, examples, chosen, report)
+    if chosen.solver.method == "official":
+        return _store(mod, *_without_data(mod, chosen, report), chosen, ())
+    from sd_tvm.calibration.sequential import fit_in_order
+
+    fitted = fit_in_order(mod, examples, chosen, report)
+    return _store(fitted.module, fitted.weights, fitted.errors, chosen, ())
+
+
+def _examples(calibration: Any) -> Iterator[Any]:
+    """Examples one by one: they are used twice, and a generator can be read once."""
+    from sd_tvm.errors import CalibrationError
+
+    if isinstance(calibration, str | bytes | dict) or not hasattr(calibration, "__iter__"):
+        raise CalibrationError(
+            f"calibration data of type {type(calibration).__name__}",
+            expected="an array with examples along its first axis, or an iterable of examples",
+            fix="pass the inputs themselves, preprocessed as the model gets them",
+        )
+    yield from calibration
+
+
+def _calibrated(mod: Any, examples: Sequence[Any], recipe: Recipe, report: Progress) -> Any:
+    from sd_tvm.relay_passes.calibrate import Calibrate
+
+    activations, total = recipe.activations, len(examples)
+    report("calibrate", 0, total)
+    step: Any = Calibrate(
+        examples,
+        method=activations.range,
+        percentile=activations.percentile,
+        dtype=activations.dtype,
+        progress=lambda done: report("calibrate", done, total),
+    )
+    return step(mod)
+
+
+def _without_data(mod: Any, recipe: Recipe, report: Progress) -> tuple[dict[str, Weight], dict[str, float]]:
+    from sd_tvm.relay_passes._fit import fit_layer
+    from sd_tvm.relay_passes._weights import weighted_layers
+
+    layers = weighted_layers(mod)
+    plans = recipe.plan([layer.info for layer in layers])
+    weights = {}
+    report("decompose", 0, len(layers))
+    for done, layer in enumerate(layers, start=1):
+        plan = plans[layer.info.name]
+        if plan.kind != "skip":
+            weights[layer.info.name] = fit_layer(layer, plan, recipe, None)
+        report("decompose", done, len(layers))
+    return weights, {}
+
+
+def _store(
+    mod: Any, weights: dict[str, Weight], errors: dict[str, float], recipe: Recipe, notes: tuple[str, ...]
+) -> CompressedModel:
+    from sd_tvm.format import QParams, StoredModel
+    from sd_tvm.model import CompressedModel
+    from sd_tvm.relay_passes._weights import weighted_layers
+    from sd_tvm.relay_passes.graph_io import graph_activations, node_names, to_graph
+    from sd_tvm.report.build import package_versions
+
+    layers = weighted_layers(mod)
+    plans = recipe.plan([layer.info for layer in layers])
+    nodes = {str(var.name): name for var, name in node_names(mod).items()}
+    stored = {nodes[layer.var]: weights[layer.info.name] for layer in layers if layer.info.name in weights}
+    graph, tensors = to_graph(mod, without_weights=list(stored))
+    activations = {
+        name: QParams(q.scale, q.zero_point, q.dtype) for name, q in graph_activations(mod).items()
+    }
+    rows = [
+        _row(nodes[layer.var], layer, plans[layer.info.name], errors.get(layer.info.name)) for layer in layers
+    ]
+    return CompressedModel(
+        StoredModel(graph.to_json(), tensors, stored, activations, recipe, rows, package_versions()), notes
+    )
+
+
+def _row(name: str, layer: WeightedLayer, plan: LayerPlan, error: float | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "node": name,
+        "op": layer.info.op,
+        "shape": "x".join(map(str, layer.info.shape)),
+        "kind": plan.kind,
+        "reason": plan.reason,
+    }
+    if error is not None:
+        row["relative_output_error"] = round(error, 6)
+    return row

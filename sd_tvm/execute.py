@@ -1,0 +1,227 @@
+"""Compile and run: the few lines of plain TVM that the command line, the profiler and the demo share.
+
+Nothing here is needed to use the backend: ``tvm.compile(mod, target="sd_accel")`` and a Relax virtual
+machine do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sd_tvm.errors import ConfigError, OptionError
+
+if TYPE_CHECKING:
+    from sd_tvm.relay_passes.report import NodeReport
+
+ACCELERATOR = "sd_accel"
+CPU = "llvm"
+_TARGETS = f"{ACCELERATOR}, {ACCELERATOR}/CONFIGURATION or {CPU}"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled model.
+
+    Attributes
+    ----------
+    executable
+        ``tvm.relax.VMExecutable``, with ``export_library(path)``.
+    nodes
+        Where every node of the graph runs, and why.
+    """
+
+    executable: Any
+    nodes: list[NodeReport]
+
+
+def read_module(source: Any, example_inputs: Any = None) -> Any:
+    """Relax module of a ``.sd`` file, or of anything that ``sd_tvm.load_model`` takes.
+
+    Raises
+    ------
+    FormatError, UnsupportedModelError
+        As ``sd_tvm.load`` and ``sd_tvm.load_model``.
+    """
+    if hasattr(source, "to_relax"):
+        return source.to_relax()
+    if isinstance(source, str | PathLike) and Path(source).suffix == ".sd":
+        from sd_tvm.model import load
+
+        return load(source).to_relax()
+    from sd_tvm.frontends import load_model
+
+    return load_model(source, example_inputs)
+
+
+def compile_module(module: Any, target: str = ACCELERATOR) -> Compiled:
+    """Compile a Relax module with TVM.
+
+    Parameters
+    ----------
+    module
+        ``IRModule``, or anything with ``to_relax()``.
+    target
+        ``sd_accel``, ``sd_accel/<configuration name or YAML file>``, or ``llvm``: the same integer layers
+        on the CPU.
+
+    Raises
+    ------
+    OptionError
+        If the target is none of these.
+    ConfigError
+        If the configuration does not exist or is invalid.
+    """
+    from sd_tvm._tvm import tvm
+
+    mod = read_module(module)
+    if target == CPU:
+        from sd_tvm.relay_passes.lower_cpu import LowerToCPU
+        from sd_tvm.relay_passes.pipeline import to_integer
+        from sd_tvm.relay_passes.report import node_reports
+
+        for step in (*to_integer(mod), LowerToCPU()):
+            mod = step(mod)
+        nodes = node_reports(mod)
+        mod = tvm.relax.get_pipeline("zero")(mod)
+        return Compiled(tvm.compile(mod, target=_host()), nodes)
+    chosen = _accelerator_target(target)
+    seen = _Placement()
+    with tvm.transform.PassContext(instruments=[seen.instrument()]):
+        executable = tvm.compile(mod, target=chosen)
+    return Compiled(executable, seen.nodes)
+
+
+def _host() -> Any:
+    from sd_tvm._tvm import tvm
+
+    cpu = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")()
+    return tvm.target.Target({"kind": CPU, "mcpu": cpu})
+
+
+def _accelerator_target(target: str) -> Any:
+    from sd_tvm import backend
+    from sd_tvm._tvm import tvm
+    from sd_tvm.accelerator.config import AcceleratorConfig
+    from sd_tvm.target import target_of
+
+    family, _, name = target.partition("/")
+    if family != ACCELERATOR:
+        raise OptionError(f"unknown target {target!r}", expected=_TARGETS, fix="correct the target")
+    backend.register()
+    if not name:
+        return tvm.target.Target(ACCELERATOR)
+    AcceleratorConfig.load(name)  # raises ConfigError here: errors inside a pass lose their type
+    return tvm.target.Target(target_of(name))
+
+
+class _Placement:
+    """Remembers what the passes recorded about every node."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeReport] = []
+
+    def instrument(self) -> Any:
+        """The instrument to put into a PassContext."""
+        from sd_tvm._tvm import tvm
+        from sd_tvm.relay_passes.report import node_reports
+
+        outer = self
+
+        @tvm.instrument.pass_instrument
+        class _Instrument:
+            def run_after_pass(self, mod: Any, info: Any) -> None:
+                if str(info.name).startswith("sd.") and isinstance(mod, tvm.IRModule):
+                    outer.nodes = node_reports(mod) or outer.nodes
+
+        return _Instrument()
+
+
+def load_executable(path: str | PathLike[str]) -> Any:
+    """Load a library that ``export_library`` wrote.
+
+    Raises
+    ------
+    OptionError
+        If there is no such file, or it is no library of a model.
+    """
+    from sd_tvm import backend
+    from sd_tvm._tvm import tvm
+
+    if not Path(path).is_file():
+        raise OptionError(
+            f"no file {fspath(path)!r}", expected="a library that was exported", fix="correct the path"
+        )
+    backend.register()
+    try:
+        return tvm.runtime.load_module(fspath(path))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise OptionError(
+            f"cannot load {fspath(path)!r}: {str(error).splitlines()[-1][:200] if str(error) else error!r}",
+            expected="a library that `sd-tvm compile` or export_library wrote",
+            fix="compile the model again",
+        ) from error
+
+
+def open_model(source: Any, target: str = ACCELERATOR) -> Any:
+    """Executable of a library (``.so``), or of a model that is compiled now."""
+    if isinstance(source, str | PathLike) and Path(source).suffix in (".so", ".dylib", ".dll"):
+        return load_executable(source)
+    return compile_module(source, target).executable
+
+
+class Runner:
+    """A compiled model, ready to run.
+
+    Parameters
+    ----------
+    executable
+        What :func:`open_model` returned.
+    """
+
+    def __init__(self, executable: Any) -> None:
+        from sd_tvm._tvm import relax, tvm
+
+        self._device = tvm.cpu()
+        self._machine = relax.VirtualMachine(executable, self._device)
+
+    def __call__(self, *inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """Run ``main``.
+
+        Parameters
+        ----------
+        inputs
+            Arrays of the shapes and types that the model was compiled for.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            The outputs.
+
+        Raises
+        ------
+        OptionError
+            If the inputs are not those that the model takes.
+        """
+        from sd_tvm._tvm import tvm
+
+        tensors = [tvm.runtime.tensor(np.ascontiguousarray(x), self._device) for x in inputs]
+        try:
+            result = self._machine["main"](*tensors)
+        except (TypeError, ValueError) as error:
+            raise OptionError(
+                f"inputs {[f'{x.dtype} {list(x.shape)}' for x in inputs]} do not fit the model: "
+                f"{str(error).splitlines()[-1][:200] if str(error) else error!r}",
+                expected="the shapes and types that the model was compiled for",
+                fix="correct the inputs",
+            ) from error
+        parts: Sequence[Any] = [result] if hasattr(result, "numpy") else list(result)
+        return [part.numpy() for part in parts]
