@@ -120,11 +120,56 @@ def gemm(m: Machine, g: dict[str, int], w: dict[str, int]) -> GemmCost:
     return min((conv(m, g, w, f) for f in folds), key=lambda c: c.cycles)
 
 
+def worst_step(m: Machine, w: dict[str, int]) -> int:
+    """Cycles of a step; on a serial array with the most Booth digits that a byte can have."""
+    if m["mac_serial"]:
+        return 4 if w.get("signed") else 5
+    return ceil(m["f_lanes"] / m["lanes_per_line"])
+
+
+def slots_of(w: dict[str, int]) -> int:
+    """Rows of a filter that lines work on, where a row has several steps."""
+    return w["n_ky"] if w["wmode"] == WMode.RAW8 else rows_of(w)[1]
+
+
+def input_rows(g: dict[str, int], w: dict[str, int], oys: list[int]) -> int:
+    return len({oy * g["inp_oy"] + ky * g["inp_ky"] for oy in oys for ky in range(w["n_ky"])})
+
+
+@dataclass
+class Limits:
+    """What bounds a GEMM besides the products."""
+
+    row: int  # least cycles of a row pass
+    drain: int  # of a group
+    overhead: int  # decode, fill, first rebuild, last drain
+
+
+def limits(m: Machine, g: dict[str, int], w: dict[str, int], fold: int) -> Limits:
+    code, F = w["wmode"] != WMode.RAW8, m["f_lanes"]
+    if w["cg"] == 1:
+        steps = w["s"] if code else w["n_kx"]
+        at_once = max(1, min(g["n_oy"], m["c_lines"] // slots_of(w)))
+        lanes = list(range(min(F, g["n_ox"])))
+        channels = ceil(min(m["m_slices"], g["n_m"]) / w["mg"])
+        port = channels * input_rows(g, w, list(range(at_once))) * window(m, g, w, lanes, w["n_kx"])
+        values = at_once * len(lanes)
+    else:
+        steps = w["s"] if code else 1
+        taps = code and w["rowkind"] == RowKind.TAPS
+        lane = window(m, g, w, list(range(F)), steps) if taps else F * steps
+        port = m["c_lines"] * lane * 16 // KEPT.get(WMode(w["wmode"]), 16)
+        values = min(g["n_ox"], fold * F)
+    rebuild = steps * m["lines_per_re"] if code else 0
+    drain = ceil(values / m["drain_values_per_cycle"])
+    overhead = m["decode_cycles"] + m["gemm_fill_cycles"] + rebuild + drain
+    return Limits(max(rebuild, ceil(port / m["port_bytes_per_cycle"])), drain, overhead)
+
+
 def conv(m: Machine, g: dict[str, int], w: dict[str, int], fold: int) -> GemmCost:
     """Group by group over channel groups, output rows, pixels and filters."""
     code = w["wmode"] != WMode.RAW8
     lines, F = m["c_lines"] // fold, m["f_lanes"]
-    step = ceil(F / m["lanes_per_line"])
     taps = code and w["rowkind"] == RowKind.TAPS
     density = KEPT.get(WMode(w["wmode"]), 16)
     e: Counter[str] = Counter()
@@ -136,13 +181,9 @@ def conv(m: Machine, g: dict[str, int], w: dict[str, int], fold: int) -> GemmCos
     else:
         steps = 1
         passes = [c for _ in range(w["n_ky"] * w["n_kx"]) for c in chunks(list(range(w["cg"])), lines)]
-    full = [list(range(F))][0]
-    lane = window(m, g, w, full, steps) if taps else F * steps
-    port = ceil(m["c_lines"] * lane * 16 // density / m["port_bytes_per_cycle"])
-    rebuild = steps * m["lines_per_re"] if code else 0
-    drain = ceil(min(g["n_ox"], fold * F) / m["drain_values_per_cycle"])
-    K = sum(max(steps * step, rebuild, port) for _ in passes)
-    cycles = m["decode_cycles"] + m["gemm_fill_cycles"] + rebuild + drain
+    limit = limits(m, g, w, fold)
+    K = sum(max(steps * worst_step(m, w), limit.row) for _ in passes)
+    drain, cycles = limit.drain, limit.overhead
     filters: dict[int, list[int]] = {}
     for f in range(g["n_m"]):
         filters.setdefault((g.get("m_base", 0) + f) // w["mg"], []).append(f)
@@ -198,26 +239,15 @@ def depthwise(m: Machine, g: dict[str, int], w: dict[str, int]) -> GemmCost:
     taps = not code or w["rowkind"] == RowKind.TAPS
     density = KEPT.get(WMode(w["wmode"]), 16)
     at_once = max(1, min(g["n_oy"], m["c_lines"] // slots))
-    passes = chunks(list(range(slots)), m["c_lines"])
-    lanes = list(range(min(F, g["n_ox"])))
-    rebuild = steps * m["lines_per_re"] if code else 0
-
-    def input_rows(oys: list[int]) -> int:
-        return len({oy * g["inp_oy"] + ky * g["inp_ky"] for oy in oys for ky in range(w["n_ky"])})
-
-    port_bytes = (
-        ceil(min(m["m_slices"], g["n_m"]) / w["mg"])
-        * input_rows(list(range(at_once)))
-        * window(m, g, w, lanes, w["n_kx"])
-    )
-    port = ceil(port_bytes / m["port_bytes_per_cycle"])
-    K = sum(max(steps * ceil(F / m["lanes_per_line"]), rebuild, port) for _ in passes)
-    drain = ceil(at_once * len(lanes) / m["drain_values_per_cycle"])
-    cycles = m["decode_cycles"] + m["gemm_fill_cycles"] + rebuild + drain
+    limit = limits(m, g, w, 1)
+    K = sum(max(steps * worst_step(m, w), limit.row) for _ in chunks(list(range(slots)), m["c_lines"]))
+    drain, cycles = limit.drain, limit.overhead
     terms = 2 if any(w[f"code{i}"] & 8 for i in range(16)) else 1
     planes = steps + (density != 16)
     for oys, xs in product(chunks(list(range(g["n_oy"])), at_once), chunks(list(range(g["n_ox"])), F)):
-        e["inp_read_bytes"] += ceil(g["n_m"] / w["mg"]) * input_rows(oys) * window(m, g, w, xs, w["n_kx"])
+        e["inp_read_bytes"] += (
+            ceil(g["n_m"] / w["mg"]) * input_rows(g, w, oys) * window(m, g, w, xs, w["n_kx"])
+        )
         if w["wmode"] == WMode.SHARED:
             e["idx_read_bytes"] += ceil(g["n_m"] / m["m_slices"]) * 16 * ceil(rows / 128)
         for fs in chunks(list(range(g["n_m"])), m["m_slices"]):
