@@ -8,7 +8,7 @@ then runs that one call through TVM.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -195,13 +195,23 @@ def _squeeze(call: Any, args: Sequence[Any]) -> Array:
     return np.asarray(np.squeeze(args[0], None if axis is None else tuple(_ints(axis))))
 
 
+_PAD_MODES: dict[str, Literal["reflect", "edge", "wrap"]] = {
+    "reflect": "reflect",
+    "replicate": "edge",
+    "edge": "edge",
+    "circular": "wrap",
+}
+
+
 def _pad(call: Any, args: Sequence[Any]) -> Array:
     a = call.attrs
-    _need(a.pad_mode == "constant")
     w = _ints(a.pad_width)
     _need(min(w, default=0) >= 0)
     pairs = list(zip(w[::2], w[1::2], strict=True))
-    return np.pad(args[0], pairs, constant_values=args[0].dtype.type(a.pad_value))
+    if str(a.pad_mode) == "constant":
+        return np.pad(args[0], pairs, constant_values=args[0].dtype.type(a.pad_value))
+    _need(str(a.pad_mode) in _PAD_MODES)
+    return np.pad(args[0], pairs, mode=_PAD_MODES[str(a.pad_mode)])
 
 
 def _concat(call: Any, args: Sequence[Any]) -> Array:
