@@ -110,7 +110,7 @@ void AcceleratorModule::Call(const CompiledLayer& layer, ffi::PackedArgs args) {
   std::string stats;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    stats = Simulate(layer.program, config, segments, options.mode, &cache_);
+    stats = Simulate(layer.program, config, segments, options.mode, &workspace_);
   }
   Profiler::Global().Record(layer.name, layer.description, stats);
 }

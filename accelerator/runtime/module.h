@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "../sim/simulate.h"
-#include "../sim/weight_cache.h"
+#include "../sim/workspace.h"
 
 namespace sd {
 namespace runtime {
@@ -52,8 +52,8 @@ class AcceleratorModule : public tvm::ffi::ModuleObj {
 
   Config config_;
   std::vector<CompiledLayer> layers_;
-  std::mutex mutex_;  // guards cache_
-  WeightCache cache_;
+  std::mutex mutex_;  // guards workspace_
+  Workspace workspace_;
 };
 
 }  // namespace runtime

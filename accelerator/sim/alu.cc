@@ -46,13 +46,9 @@ void StoreLanes(Unit& unit, Mem mem, uint64_t word, const Lanes& lanes, bool is_
   if (!IsNarrow(mem)) {
     std::memcpy(to, lanes.data(), sizeof(lanes));
   } else {
-    const int32_t lo = is_signed ? -128 : 0;
-    const int32_t hi = is_signed ? 127 : 255;
-    for (int i = 0; i < 16; ++i) {
-      to[i] = static_cast<uint8_t>(std::min(std::max(lanes[i], lo), hi));
-    }
+    Kernels().narrow(lanes.data(), to, is_signed);
   }
-  unit.memories.MarkWritten(mem, word, 1);
+  unit.memories.MarkWritten(mem, word);
 }
 
 /*! \brief Calls body(dst word, a word, b word) for every element, in order. */

@@ -5,6 +5,7 @@
 
 #include "error.h"
 #include "unit.h"
+#include "workspace.h"
 
 namespace sd {
 namespace {
@@ -13,13 +14,15 @@ constexpr uint32_t kMaxCount = 255;
 
 class Executor {
  public:
-  Executor(const Program& program, const std::vector<Segment>& segments, WeightCache& cache,
+  Executor(const Program& program, const std::vector<Segment>& segments, Workspace* workspace,
            Observer* observer)
       : program_(program),
         segments_(segments),
-        cache_(cache),
-        observer_(observer),
-        memories_(program.required_words) {}
+        weights_(workspace->weights),
+        memories_(workspace->memories),
+        observer_(observer) {
+    memories_.Reset(program.required_words);
+  }
 
   Statistics Run() {
     uint32_t layer = 0;
@@ -119,7 +122,7 @@ class Executor {
       signed_ = (instruction.flags & 1) != 0;
     } else if (const auto* gemm = std::get_if<isa::Gemm>(&instruction.body)) {
       if (!has_setw_) unit.Fail("no SETW came before", "a SETW in queue GE");
-      ExecuteGemm(unit, *gemm, cache_, signed_);
+      ExecuteGemm(unit, *gemm, weights_, signed_);
     }
   }
 
@@ -156,9 +159,9 @@ class Executor {
 
   const Program& program_;
   const std::vector<Segment>& segments_;
-  WeightCache& cache_;
+  WeightCache& weights_;
+  Memories& memories_;
   Observer* observer_;
-  Memories memories_;
   Statistics statistics_;
   std::array<std::deque<Pending>, isa::kNumQueue> queues_;
   std::array<uint32_t, isa::kNumSemaphores> counts_{};
@@ -185,9 +188,9 @@ void Counts::Add(const Counts& other) {
   requants += other.requants;
 }
 
-Statistics Execute(const Program& program, const std::vector<Segment>& segments, WeightCache& cache,
-                   Observer* observer) {
-  return Executor(program, segments, cache, observer).Run();
+Statistics Execute(const Program& program, const std::vector<Segment>& segments,
+                   Workspace* workspace, Observer* observer) {
+  return Executor(program, segments, workspace, observer).Run();
 }
 
 }  // namespace sd

@@ -29,8 +29,8 @@ struct Statistics {
  *
  * \param observer Sees every instruction, or null.
  */
-Statistics Execute(const Program& program, const std::vector<Segment>& segments, WeightCache& cache,
-                   Observer* observer);
+Statistics Execute(const Program& program, const std::vector<Segment>& segments,
+                   Workspace* workspace, Observer* observer);
 
 }  // namespace sd
 

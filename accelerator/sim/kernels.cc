@@ -61,11 +61,29 @@ void RequantPortable(int32_t* lanes, const RequantWords& words, bool clip) {
   }
 }
 
+void NarrowPortable(const int32_t* lanes, uint8_t* to, bool is_signed) {
+  const int32_t lo = is_signed ? -128 : 0;
+  const int32_t hi = is_signed ? 127 : 255;
+  for (int i = 0; i < 16; ++i) to[i] = static_cast<uint8_t>(std::min(std::max(lanes[i], lo), hi));
+}
+
 #if SD_X86
 #define SD_AVX2 __attribute__((target("avx2")))
+// Without it gcc keeps arrays of vectors in memory: 48 instead of 75 GMAC/s.
+#if defined(__clang__)
+#define SD_UNROLL _Pragma("unroll")
+#else
+#define SD_UNROLL _Pragma("GCC unroll 8")
+#endif
 
 SD_AVX2 inline __m256i LoadVector(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
+}
+// As LoadVector, of bytes that 16-byte stores just wrote.
+SD_AVX2 inline __m256i LoadHalves(const int32_t* from) {
+  const auto* halves = reinterpret_cast<const __m128i*>(from);
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(halves)),
+                                 _mm_loadu_si128(halves + 1), 1);
 }
 SD_AVX2 inline void StoreVector(void* to, __m256i value) {
   _mm256_storeu_si256(static_cast<__m256i*>(to), value);
@@ -83,6 +101,7 @@ SD_AVX2 void PairsBlock(const Pixel* pixels, const int32_t* offsets, const int16
   __m256i low[kPixels];
   __m256i high[kPixels];
   const int16_t* input[kPixels];
+  SD_UNROLL
   for (int p = 0; p < kPixels; ++p) {
     input[p] = pixels[p].input;
     low[p] = LoadVector(pixels[p].acc);
@@ -92,12 +111,14 @@ SD_AVX2 void PairsBlock(const Pixel* pixels, const int32_t* offsets, const int16
     const int64_t offset = offsets[i];
     const __m256i w_low = LoadVector(weights + 32 * i);
     const __m256i w_high = LoadVector(weights + 32 * i + 16);
+    SD_UNROLL
     for (int p = 0; p < kPixels; ++p) {
       const __m256i x = BroadcastPair(input[p] + offset);
       low[p] = _mm256_add_epi32(low[p], _mm256_madd_epi16(x, w_low));
       high[p] = _mm256_add_epi32(high[p], _mm256_madd_epi16(x, w_high));
     }
   }
+  SD_UNROLL
   for (int p = 0; p < kPixels; ++p) {
     StoreVector(pixels[p].acc, low[p]);
     StoreVector(pixels[p].acc + 32, high[p]);
@@ -131,6 +152,7 @@ SD_AVX2 void LanesBlock(const Pixel* pixels, const int32_t* offsets, const int16
                         size_t n) {
   __m256i low[kPixels];
   __m256i high[kPixels];
+  SD_UNROLL
   for (int p = 0; p < kPixels; ++p) low[p] = high[p] = _mm256_setzero_si256();
   for (size_t i = 0; i < n; i += 2) {
     const bool two = i + 1 < n;
@@ -140,6 +162,7 @@ SD_AVX2 void LanesBlock(const Pixel* pixels, const int32_t* offsets, const int16
     const __m256i w_high = _mm256_unpackhi_epi16(w0, w1);
     const int64_t offset0 = offsets[i];
     const int64_t offset1 = two ? offsets[i + 1] : offset0;
+    SD_UNROLL
     for (int p = 0; p < kPixels; ++p) {
       const __m256i x0 = LoadVector(pixels[p].input + offset0);
       const __m256i x1 = LoadVector(pixels[p].input + offset1);
@@ -147,6 +170,7 @@ SD_AVX2 void LanesBlock(const Pixel* pixels, const int32_t* offsets, const int16
       high[p] = _mm256_add_epi32(high[p], _mm256_madd_epi16(_mm256_unpackhi_epi16(x0, x1), w_high));
     }
   }
+  SD_UNROLL
   for (int p = 0; p < kPixels; ++p) {
     const __m256i first = _mm256_permute2x128_si256(low[p], high[p], 0x20);
     const __m256i second = _mm256_permute2x128_si256(low[p], high[p], 0x31);
@@ -172,7 +196,7 @@ SD_AVX2 void RequantAvx2(int32_t* lanes, const RequantWords& words, bool clip) {
   for (int i = 0; i < 16; i += 8) {
     const __m256i right = LoadVector(words.right + i);
     const __m256i m0 = LoadVector(words.m0 + i);
-    const __m256i x = _mm256_sllv_epi32(LoadVector(lanes + i), LoadVector(words.left + i));
+    const __m256i x = _mm256_sllv_epi32(LoadHalves(lanes + i), LoadVector(words.left + i));
     const __m256i even = HighProduct(x, m0);
     const __m256i odd = HighProduct(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(m0, 32));
     const __m256i high = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
@@ -190,13 +214,23 @@ SD_AVX2 void RequantAvx2(int32_t* lanes, const RequantWords& words, bool clip) {
     StoreVector(lanes + i, value);
   }
 }
+
+// Saturation to int16 and then to 8 bits is saturation to 8 bits. 16-byte loads, because the lanes
+// were just written by 16-byte stores.
+SD_AVX2 void NarrowAvx2(const int32_t* lanes, uint8_t* to, bool is_signed) {
+  const auto* from = reinterpret_cast<const __m128i*>(lanes);
+  const __m128i low = _mm_packs_epi32(_mm_loadu_si128(from), _mm_loadu_si128(from + 1));
+  const __m128i high = _mm_packs_epi32(_mm_loadu_si128(from + 2), _mm_loadu_si128(from + 3));
+  const __m128i bytes = is_signed ? _mm_packs_epi16(low, high) : _mm_packus_epi16(low, high);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
+}
 #endif  // SD_X86
 
 const KernelSet& Choose() {
   const char* forced = std::getenv("SD_KERNELS");
   if (forced != nullptr && std::string(forced) == "portable") return PortableKernels();
 #if SD_X86
-  static const KernelSet avx2 = {"avx2", PairsAvx2, LanesAvx2, RequantAvx2};
+  static const KernelSet avx2 = {"avx2", PairsAvx2, LanesAvx2, RequantAvx2, NarrowAvx2};
   if (__builtin_cpu_supports("avx2")) return avx2;
 #endif
   return PortableKernels();
@@ -205,7 +239,8 @@ const KernelSet& Choose() {
 }  // namespace
 
 const KernelSet& PortableKernels() {
-  static const KernelSet portable = {"portable", PairsPortable, LanesPortable, RequantPortable};
+  static const KernelSet portable = {"portable", PairsPortable, LanesPortable, RequantPortable,
+                                     NarrowPortable};
   return portable;
 }
 

@@ -41,12 +41,16 @@ using LanesFn = void (*)(const Pixel* pixels, size_t n_pixels, const int32_t* of
 /*! \brief lanes = mbqm(lanes), with zero point and clip if asked for. */
 using RequantFn = void (*)(int32_t* lanes, const RequantWords& words, bool clip);
 
+/*! \brief Saturates 16 int32 lanes to 8 bits. */
+using NarrowFn = void (*)(const int32_t* lanes, uint8_t* to, bool is_signed);
+
 /*! \brief Inner loops for one kind of processor. */
 struct KernelSet {
   const char* name;
   PairsFn pairs;
   LanesFn lanes;
   RequantFn requant;
+  NarrowFn narrow;
 };
 
 /*! \brief Plain C++; the others give the same bits. */

@@ -4,15 +4,18 @@
 
 namespace sd {
 
-Memories::Memories(const std::array<uint32_t, isa::kNumMem>& words) {
+void Memories::Reset(const std::array<uint32_t, isa::kNumMem>& words) {
   for (int i = 0; i < isa::kNumMem; ++i) {
-    memories_[i].words = words[i];
-    memories_[i].data.resize(static_cast<size_t>(words[i]) * isa::kMemories[i].word_bytes);
-    memories_[i].written.resize(words[i]);
+    Memory& memory = memories_[i];
+    memory.words = words[i];
+    const size_t bytes = static_cast<size_t>(words[i]) * isa::kMemories[i].word_bytes;
+    if (memory.data.size() < bytes) memory.data.resize(bytes);
+    memory.written.assign(words[i], 0);
   }
   const uint32_t inp = this->words(isa::Mem::kInp);
-  widened_.resize(static_cast<size_t>(inp) * 16);
-  widened_state_.resize(inp);
+  if (widened_.size() < static_cast<size_t>(inp) * 16)
+    widened_.resize(static_cast<size_t>(inp) * 16);
+  widened_state_.assign(inp, kStale);
 }
 
 int64_t Memories::FirstUnwritten(isa::Mem mem, uint64_t first, uint64_t count) const {

@@ -16,7 +16,8 @@ namespace sd {
  */
 class Memories {
  public:
-  explicit Memories(const std::array<uint32_t, isa::kNumMem>& words);
+  /*! \brief Sets the sizes and forgets everything written; keeps the allocations. */
+  void Reset(const std::array<uint32_t, isa::kNumMem>& words);
 
   uint32_t words(isa::Mem mem) const { return At(mem).words; }
   static uint32_t word_bytes(isa::Mem mem) {
@@ -38,6 +39,10 @@ class Memories {
   bool IsWritten(isa::Mem mem, uint64_t word) const { return At(mem).written[word] != 0; }
   /*! \brief Must follow every write. */
   void MarkWritten(isa::Mem mem, uint64_t first, uint64_t count);
+  void MarkWritten(isa::Mem mem, uint64_t word) {
+    At(mem).written[word] = 1;
+    if (mem == isa::Mem::kInp) widened_state_[word] = kStale;
+  }
 
   /*!
    * \brief INP as int16 lanes, 16 a word; words [first, last] are up to date.

@@ -6,7 +6,7 @@
 #include "executor.h"
 #include "json.h"
 #include "timed.h"
-#include "weight_cache.h"
+#include "workspace.h"
 
 namespace sd {
 namespace {
@@ -68,14 +68,15 @@ Mode ParseMode(const std::string& text) {
 }
 
 std::string Simulate(const Program& program, const Config& config,
-                     const std::vector<Segment>& segments, Mode mode, WeightCache* cache) {
+                     const std::vector<Segment>& segments, Mode mode, Workspace* workspace) {
   program.CheckFits(config);
   CheckSegments(program, segments);
   std::optional<TimedRun> timed;
   if (mode == Mode::kTimed) timed.emplace(config, program);
-  WeightCache own;
-  const Statistics statistics = Execute(program, segments, cache == nullptr ? own : *cache,
-                                        timed ? timed->observer() : nullptr);
+  std::optional<Workspace> own;
+  if (workspace == nullptr) workspace = &own.emplace();
+  const Statistics statistics =
+      Execute(program, segments, workspace, timed ? timed->observer() : nullptr);
   JsonWriter json;
   json.BeginObject().Key("mode").String(mode == Mode::kTimed ? "timed" : "functional");
   WriteStatistics(statistics, &json);

@@ -10,7 +10,7 @@
 
 namespace sd {
 
-class WeightCache;
+struct Workspace;
 
 /*! \brief Bytes of one operand of the call. */
 struct Segment {
@@ -27,10 +27,10 @@ Mode ParseMode(const std::string& text);
 /*!
  * \brief Runs a program on its operands and returns the statistics as JSON.
  *
- * \param cache Rebuilt weights that survive the call, or null.
+ * \param workspace Survives the call and makes the next one faster, or null.
  */
 std::string Simulate(const Program& program, const Config& config,
-                     const std::vector<Segment>& segments, Mode mode, WeightCache* cache);
+                     const std::vector<Segment>& segments, Mode mode, Workspace* workspace);
 
 }  // namespace sd
 

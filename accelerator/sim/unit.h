@@ -12,6 +12,8 @@
 
 namespace sd {
 
+class WeightCache;
+
 /*! \brief What a unit needs to execute one instruction. All accesses are checked through it. */
 struct Unit {
   const Program& program;
