@@ -49,7 +49,7 @@ def fit_calibrated(
     hessian
         float64 (G, K, K), K = R*S: second moments of each group's inputs in the element order of
         :meth:`RowGeometry.to_rows` (row, then element; padding elements are zero), summed or
-        averaged, centred when the bias is corrected afterwards (:class:`~sd_tvm.decompose.moments.Moments`).
+        averaged, centred when the bias is corrected afterwards (:mod:`sd_tvm.calibration.moments`).
     cross
         float64 (M, K): moments of the wanted outputs (without bias) with the same inputs, normalised like
         hessian. None: the wanted output is that of the weight itself.
