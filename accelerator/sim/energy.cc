@@ -1,5 +1,7 @@
 #include "energy.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 
 #include "checked.h"
@@ -27,6 +29,10 @@ constexpr const char* kComponents[kNumComponent] = {
 
 constexpr int64_t kMaxPrice = int64_t{1} << 40;
 
+std::string PriceKey(const EventInfo& event) {
+  return std::string("energy_") + event.price + "_fj";
+}
+
 }  // namespace
 
 void EventCounts::Add(EnergyEvent event, uint64_t count) {
@@ -34,14 +40,15 @@ void EventCounts::Add(EnergyEvent event, uint64_t count) {
 }
 
 void EventCounts::Add(const EventCounts& other) {
-  for (int i = 0; i < kNumEnergyEvent; ++i) AddTo(&counts_[i], other.counts_[i]);
+  for (int i = 0; i < kNumEnergyEvent; ++i) {
+    if (other.counts_[i] != 0) AddTo(&counts_[i], other.counts_[i]);
+  }
 }
 
 EnergyPrices EnergyPrices::From(const Config& config) {
   EnergyPrices prices;
   for (int i = 0; i < kNumEnergyEvent; ++i) {
-    const std::string key = std::string("energy_") + kEvents[i].price + "_fj";
-    prices.fj_[i] = static_cast<uint64_t>(config.Get(key, 0, kMaxPrice));
+    prices.fj_[i] = static_cast<uint64_t>(config.Get(PriceKey(kEvents[i]), 0, kMaxPrice));
   }
   return prices;
 }
@@ -54,6 +61,11 @@ EnergyBreakdown EnergyPrices::Price(const EventCounts& counts) const {
     AddTo(&out.total, fj);
   }
   return out;
+}
+
+bool IsEnergyKey(const std::string& key) {
+  return std::any_of(std::begin(kEvents), std::end(kEvents),
+                     [&](const EventInfo& event) { return PriceKey(event) == key; });
 }
 
 const char* EventName(EnergyEvent event) { return kEvents[static_cast<int>(event)].name; }

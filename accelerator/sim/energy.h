@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 
 #include "config.h"
 
@@ -113,6 +114,8 @@ class EnergyPrices {
   std::array<uint64_t, kNumEnergyEvent> fj_{};
 };
 
+/*! \brief Whether a key of a configuration is the price of an event. */
+bool IsEnergyKey(const std::string& key);
 const char* EventName(EnergyEvent event);
 const char* ComponentName(Component component);
 /*! \brief Event of reading or writing a memory. */

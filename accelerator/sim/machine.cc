@@ -4,6 +4,7 @@
 #include <sstream>
 #include <string>
 
+#include "energy.h"
 #include "error.h"
 
 namespace sd {
@@ -28,8 +29,8 @@ class Reader {
     std::istringstream stream(config_.text());
     for (std::string line; std::getline(stream, line);) {
       const std::string key = line.substr(0, line.find('='));
-      const bool energy = key.rfind("energy_", 0) == 0;  // EnergyPrices reads these
-      if (!key.empty() && !energy && seen_.count(key) == 0) {
+      // EnergyPrices reads the prices.
+      if (!key.empty() && seen_.count(key) == 0 && !IsEnergyKey(key)) {
         throw ConfigError("the configuration has an unknown key '" + key +
                           "'. What to do: pass AcceleratorConfig.to_text() of this version.");
       }

@@ -258,7 +258,6 @@ class Composer {
     const auto opcode = static_cast<size_t>(program_.instructions[index].opcode);
     ++timing_.class_count[opcode];
     AddTo(&timing_.class_cycles[opcode], cost.Total());
-    timing_.events.Add(cost.events);
     timing_.layers[layer_of_[index]].events.Add(cost.events);
   }
 
@@ -271,6 +270,7 @@ class Composer {
         timing_.cycles = end;
       }
     }
+    for (const LayerTime& layer : timing_.layers) timing_.events.Add(layer.events);
     for (int q = 0; q < isa::kNumQueue; ++q) {
       timing_.queues[q].idle = timing_.cycles - queues_[q].cursor;
     }
