@@ -120,15 +120,15 @@ class Emitter:
         Returns
         -------
         tuple of str
-            (name of the PrimFunc or "", note). The group's mode becomes ``cpu``, with the reason,
-            when its numbers do not fit.
+            (name of the PrimFunc or "", note); a view has the name of the layer it looks at. The group's
+            mode becomes ``cpu``, with the reason, when its numbers do not fit.
         """
         if group.mode == "view":
             source = self._blocked[group.inputs[0]]
             shape = as_nchw(static_shape(group.tail) or ())
             self._blocked[group.tail] = _Blocked(source.var, source.qparams, shape)
             self._pending.add(group.tail)
-            return "", ""
+            return str(source.var.name), ""
         if group.mode in ("q8", "i32", "dynamic"):
             try:
                 return self._layer(group, name) if group.mode == "q8" else self._sums(group, name)
@@ -179,20 +179,20 @@ class Emitter:
         dynamic = group.mode == "dynamic"
         shape = as_nchw(static_shape(x) or ())
         params = DYNAMIC if dynamic else self._params(x)
-        integer = _integer.conv(name, shape, weight, None, conv_geometry(group.head), params, None)
-        if integer.note:
-            weight = _integer.as_raw(weight)
+        # an integer bias leaves the host one rounding; with a scale of run time there is no such bias
+        inside, outside = (None, group.bias) if dynamic else (group.bias, None)
+        integer = _integer.conv(name, shape, weight, inside, conv_geometry(group.head), params, None)
+        assert integer.scale is not None
         if dynamic:
             quantised, scale = self._quantise_dynamic(x)
         else:
             scale, quantised = const(np.array([params.scale], np.float32)), self._quantised(x).var
         symbol, acc = self._call_layer(integer, [quantised])
-        m = weight.shape[0]
-        bias = np.zeros(m, np.float32) if group.bias is None else group.bias
+        bias = np.zeros(weight.shape[0], np.float32) if outside is None else outside
         var = group.members[group.n_linear - 1][0]
         real = static_shape(var) or ()
         host = self._add(f"dequantize_{symbol}", lambda s: build_dequantize_acc(_edge(real), s))
-        operands = [acc, scale, const(weight.scale.astype(np.float32)), const(bias)]
+        operands = [acc, scale, const(integer.scale), const(bias)]
         self._bind_float(var, self._call(host, operands, _edge(real), "float32"), real)
         self._keep(group.members[group.n_linear :])
         return symbol, integer.note

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sd_tvm.calibration.moments import Moments
 from sd_tvm.decompose.basis8 import guard_scales
-from sd_tvm.decompose.fit import fit as fit_sd
+from sd_tvm.decompose.calibrated import fit_calibrated
+from sd_tvm.decompose.fit import fit as fit_data_free
+from sd_tvm.decompose.official import OfficialOptions, decompose_official
 from sd_tvm.errors import RecipeError
 from sd_tvm.recipe import LayerPlan, Recipe
 from sd_tvm.relay_passes._weights import WeightedLayer
-from sd_tvm.weights.tensor import RawWeight, Weight
+from sd_tvm.weights.rows import RowGeometry
+from sd_tvm.weights.tensor import RawWeight, SDWeight, Weight, WeightForm
 
 INT8_MAX = 127
 
@@ -27,14 +30,24 @@ def quantize_int8(array: npt.NDArray[np.float32]) -> RawWeight:
 
 
 def fit_layer(
-    layer: WeightedLayer, plan: LayerPlan, _recipe: Recipe, _moments: Mapping[str, Any] | None
+    layer: WeightedLayer, plan: LayerPlan, recipe: Recipe, moments: Mapping[str, Moments] | None
 ) -> Weight:
     """Weight of a layer in the form that its plan says (``sd`` or ``int8``).
+
+    Parameters
+    ----------
+    layer, plan
+        The layer, and what becomes of it.
+    recipe
+        Its solver says by which algorithm.
+    moments
+        Second moments of the layers' inputs by variable or layer name; a layer without any is fitted from
+        its weight alone. The official algorithm knows no data.
 
     Raises
     ------
     RecipeError
-        If the weight is not finite.
+        If the weight is not finite, or the official algorithm does not know the form.
     """
     if not np.isfinite(layer.array).all():
         raise RecipeError(
@@ -44,4 +57,30 @@ def fit_layer(
         )
     if plan.kind == "int8" or plan.form is None:
         return quantize_int8(layer.array)
-    return fit_sd(layer.array, plan.form, n_bases=max(plan.n_bases, 1))
+    if recipe.solver.method == "official":
+        return _official(layer, plan.form, recipe.solver.iterations)
+    found = moments.get(layer.var, moments.get(layer.info.name)) if moments is not None else None
+    n_bases = max(plan.n_bases, 1)
+    if found is not None:
+        return fit_calibrated(layer.array, plan.form, found.xx, n_bases=n_bases)
+    return fit_data_free(layer.array, plan.form, n_bases=n_bases)
+
+
+def _official(layer: WeightedLayer, form: WeightForm, iterations: int) -> SDWeight:
+    if form.pattern not in ("16:16", "shared") or form.basis_kind == "codebook":
+        raise RecipeError(
+            f"{layer.info.name!r}: {form.pattern} with bases by {form.basis_kind} and the official solver",
+            expected="pattern '16:16' or 'shared', bases by filter or slice",
+            fix="choose such a form, or solver 'alternating'",
+        )
+    rows, pruned = RowGeometry(layer.info.geometry.shape).rows, 0.0
+    if form.pattern == "shared":
+        pruned = max(0.0, (rows - form.kept_rows) / rows - 1e-9)  # just below: the solver rounds up
+    return decompose_official(
+        layer.array,
+        options=OfficialOptions(iterations=iterations),
+        alphabet=form.alphabet,
+        slice_rows=form.slice_rows,
+        pruned_fraction=pruned,
+        group_filters=form.group_filters or 32,
+    )

@@ -35,11 +35,22 @@ _ADD_SHIFT = 20
 
 @dataclass(frozen=True)
 class Integer:
-    """An integer layer: its record, its constant operands in order, and what is worth reporting."""
+    """An integer layer.
+
+    Attributes
+    ----------
+    layer, constants
+        Its record, and its constant operands in order.
+    note
+        What is worth reporting.
+    scale
+        float32 (M,): real value of one unit of a filter's weight, for layers that have one.
+    """
 
     layer: Layer
     constants: list[npt.NDArray[Any]]
     note: str = ""
+    scale: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,8 +136,8 @@ def conv(
     bias
         float32 (M,), or None.
     x, out
-        Quantisation of input and output; ``out`` None gives int32 sums without the bias, for
-        the host to scale.
+        Quantisation of input and output; ``out`` None gives int32 sums (bias included), for the host
+        to multiply with x.scale * scale[m].
     bounds
         Fused activation, real.
 
@@ -135,7 +146,7 @@ def conv(
     NumericsError
         If even int8 weights could overflow int32.
     """
-    real_bias = np.zeros(weight.shape[0]) if bias is None or out is None else bias.astype(np.float64)
+    real_bias = np.zeros(weight.shape[0]) if bias is None else bias.astype(np.float64)
     if isinstance(weight, RawWeight):
         return _conv(name, shape, weight, real_bias, geometry, x, out, bounds, "")
     try:
@@ -200,7 +211,7 @@ def _conv(
         out_dtype=out.dtype if out else "uint8",
         out="q8" if out else "i32",
     )
-    return Integer(layer, [*operands, words], note)
+    return Integer(layer, [*operands, words], note, weight.scale)
 
 
 def add(name: str, shape: NCHW, a: QParams, b: QParams, out: QParams, bounds: Bounds = NO_BOUNDS) -> Integer:

@@ -136,7 +136,7 @@ class _Partitioner:
                     op=op,
                     target="integer" if integer or group.mode == "view" else "cpu",
                     reason=reason,
-                    layer=layer if integer else "",
+                    layer=layer if integer or group.mode == "view" else "",
                 )
             )
         return rows

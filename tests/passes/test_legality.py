@@ -1,0 +1,131 @@
+"""The table of operators: every row works, every constraint refuses with its reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sd_tvm._tvm import relax
+from sd_tvm.relay_passes.legality import OPERATORS, Node, check, markdown
+
+
+def tensor(*shape: Any, dtype: str = "float32") -> Any:
+    return relax.Var("x", relax.TensorType(shape, dtype))
+
+
+def weight(*shape: int) -> Any:
+    return relax.const(np.ones(shape, np.float32))
+
+
+def node(value: Any, *, has_weight: bool = True) -> Node:
+    value = relax.BlockBuilder().normalize(value)
+    return Node(value, relax.DataflowVar("y", value.ty), has_weight)
+
+
+X = (1, 8, 6, 6)
+op = relax.op
+
+#: One admitted call of every operator.
+ADMITTED: dict[str, Any] = {
+    "relax.nn.conv2d": lambda: op.nn.conv2d(tensor(*X), weight(4, 8, 3, 3), dilation=2),
+    "relax.nn.conv1d": lambda: op.nn.conv1d(tensor(1, 8, 6), weight(4, 8, 3)),
+    "relax.matmul": lambda: op.matmul(tensor(3, 8), weight(8, 4)),
+    "relax.add": lambda: op.add(tensor(*X), tensor(*X)),
+    "relax.nn.relu": lambda: op.nn.relu(tensor(*X)),
+    "relax.clip": lambda: op.clip(tensor(*X), relax.prim_value(-1.0), relax.prim_value(1.0)),
+    "relax.nn.max_pool2d": lambda: op.nn.max_pool2d(tensor(*X), (3, 3), padding=(1, 1), strides=(2, 2)),
+    "relax.nn.avg_pool2d": lambda: op.nn.avg_pool2d(
+        tensor(*X), (3, 3), padding=(1, 1), strides=(2, 2), count_include_pad=True
+    ),
+    "relax.mean": lambda: op.mean(tensor(*X), [-1, -2]),
+    "relax.nn.adaptive_avg_pool2d": lambda: op.nn.adaptive_avg_pool2d(tensor(*X), (1, 1)),
+    "relax.reshape": lambda: op.reshape(tensor(2, 8, 1, 1), (2, 8)),
+    "relax.flatten": lambda: op.flatten(tensor(1)),
+    "relax.squeeze": lambda: op.squeeze(tensor(2, 8, 1, 1), [2, 3]),
+    "relax.expand_dims": lambda: op.expand_dims(tensor(2, 8), [2, 3]),
+}
+#: Operators of the table that Relax offers no admitted call of.
+NEVER = {"relax.flatten"}
+
+#: (call, part of the reason)
+REFUSED: dict[str, tuple[Any, str]] = {
+    "float64": (
+        lambda: op.nn.relu(tensor(*X, dtype="float64")),
+        "data type float64",
+    ),
+    "unknown shape": (
+        lambda: op.nn.relu(relax.Var("x", relax.TensorType(dtype="float32", ndim=4))),
+        "dynamic",
+    ),
+    "rank 5": (lambda: op.nn.relu(tensor(1, 2, 3, 4, 5)), "rank 5"),
+    "NHWC": (
+        lambda: op.nn.conv2d(tensor(1, 6, 6, 8), weight(4, 8, 3, 3), data_layout="NHWC"),
+        "layout",
+    ),
+    "HWIO": (lambda: op.nn.conv2d(tensor(*X), weight(3, 3, 8, 4), kernel_layout="HWIO"), "layout"),
+    "NWC": (lambda: op.nn.conv1d(tensor(1, 6, 8), weight(4, 8, 3), data_layout="NWC"), "layout"),
+    "kernel": (lambda: op.nn.conv2d(tensor(1, 8, 40, 40), weight(4, 8, 1, 17)), "kernel extent 17"),
+    "stride": (lambda: op.nn.conv2d(tensor(1, 8, 40, 40), weight(4, 8, 1, 1), strides=20), "stride 20"),
+    "matmul of rank 3": (lambda: op.matmul(tensor(1, 3, 8), weight(8, 4)), "ranks [3, 2]"),
+    "broadcast": (lambda: op.add(tensor(*X), tensor(1, 8, 1, 1)), "broadcasts"),
+    "constant operand": (lambda: op.add(tensor(*X), weight(*X)), "constant"),
+    "pool layout": (lambda: op.nn.max_pool2d(tensor(1, 6, 6, 8), (2, 2), layout="NHWC"), "layout"),
+    "pool dilation": (lambda: op.nn.max_pool2d(tensor(*X), (2, 2), dilation=(2, 2)), "dilated"),
+    "ceil_mode": (lambda: op.nn.max_pool2d(tensor(*X), (3, 3), strides=(2, 2), ceil_mode=True), "ceil_mode"),
+    "padding not counted": (lambda: op.nn.avg_pool2d(tensor(*X), (2, 2), padding=(1, 1)), "does not count"),
+    "only padding": (lambda: op.nn.max_pool2d(tensor(*X), (2, 2), padding=(2, 2)), "padding only"),
+    "mean over channels": (lambda: op.mean(tensor(*X), [1]), "not H and W"),
+    "mean over all": (lambda: op.mean(tensor(*X)), "not H and W"),
+    "mean of rank 3": (lambda: op.mean(tensor(1, 8, 6), [2]), "not H and W"),
+    "adaptive to 2": (lambda: op.nn.adaptive_avg_pool2d(tensor(*X), (2, 2)), "output size"),
+    "moving reshape": (lambda: op.reshape(tensor(*X), (1, 8 * 36)), "moves data"),
+    "unknown operator": (lambda: op.nn.softmax(tensor(*X)), "not supported"),
+}
+
+
+def test_every_row_has_a_case() -> None:
+    assert set(ADMITTED) == set(OPERATORS)
+
+
+@pytest.mark.parametrize("name", sorted(set(ADMITTED) - NEVER))
+def test_admitted(name: str) -> None:
+    row, reason = check(node(ADMITTED[name]()))
+    assert reason == ""
+    assert row is OPERATORS[name]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    make, part = REFUSED[name]
+    _, reason = check(node(make()))
+    assert part in reason
+
+
+def test_weights() -> None:
+    call = op.nn.conv2d(tensor(*X), weight(4, 8, 3, 3))
+    assert "Decompose did not run" in check(node(call, has_weight=False))[1]
+    call = op.nn.conv2d(tensor(*X), tensor(4, 8, 3, 3))
+    assert "not a constant" in check(node(call, has_weight=False))[1]
+
+
+def test_every_constraint_refuses_something() -> None:
+    """A constraint that no case of this file trips is untested."""
+    tripped = set()
+    for make, _ in REFUSED.values():
+        case = node(make())
+        row = OPERATORS.get(case.call.op.name)
+        if row is not None:
+            tripped.add(next(c.name for c in row.constraints if c.reason(case)))
+    names = {c.name for row in OPERATORS.values() for c in row.constraints}
+    assert names - tripped == {
+        "weight",
+        "bounds",
+    }  # test_weights; clip bounds that are no numbers do not parse
+
+
+def test_documentation_names_every_operator() -> None:
+    text = markdown()
+    assert all(f"`{name}`" in text for name in OPERATORS)
+    assert all(row.doc.endswith(".") for row in OPERATORS.values())
