@@ -13,6 +13,7 @@ from sd_tvm.schedules.accel.marks import Block, Loop, Schedule
 from sd_tvm.schedules.ops.tir import i64
 
 _OUT_AXES = ("n", "mb", "oy", "ox", "lane")
+_WEIGHT_AXES = ("mb", "c", "ky", "kx", "lane")
 _MAC_AXES = (*_OUT_AXES, "c", "ky", "kx")
 
 
@@ -35,11 +36,9 @@ def _copies(sch: Schedule, layer: ConvLayer) -> dict[str, Block]:
     if form is None:
         sch.compute_inline(block("w"))
         return {"w8": sch.cache_read(block("psum"), "w8", marks.CODE)}
-    readers = [block("index"), block("ce")] if form.indexed else [block("ce")]
-    copies = {
-        "codes": sch.cache_read(readers[0], "codes", marks.CODE, consumer_blocks=readers),
-        "basis": sch.cache_read(block("rows"), "basis", marks.BASIS),
-    }
+    copies = {"codes": block("codes_c"), "basis": block("basis_c")}
+    sch.set_scope(copies["codes"], 0, marks.CODE)
+    sch.set_scope(copies["basis"], 0, marks.BASIS)
     if form.pattern == "shared":
         readers = [block("prefix"), block("rank")]
         copies["bitmap"] = sch.cache_read(readers[0], "bitmap", marks.IDX, consumer_blocks=readers)
@@ -49,7 +48,7 @@ def _copies(sch: Schedule, layer: ConvLayer) -> dict[str, Block]:
 
 
 def _whole_words(sch: Schedule, layer: ConvLayer) -> None:
-    """Widen what blocks are said to read to whole words, and to all channels for grouped layers."""
+    """Widen what blocks are said to read to whole words, and to all channels."""
     block = sch.get_sblock
 
     def words(*axes: Any) -> Any:
@@ -59,22 +58,34 @@ def _whole_words(sch: Schedule, layer: ConvLayer) -> None:
 
     for name in ("acc", "out") if layer.out == "q8" else ("acc",):
         marks.read_region(sch, block(name), "qp", words)
-    if layer.form is not None:
-        width = i64(blocks16(layer.geometry.s**2) * 16)
-        node = sch.get(block("rows"))
-        basis = next(r for r in node.reads if str(r.source.name).startswith("basis"))
-        first = basis.region[0]
-        low, high = first.min, first.min + first.extent
-        marks.read_region(sch, block("rows"), "basis", lambda *_: ((low, high), (i64(0), width)))
-        if layer.form.pattern == "shared":
-            kept, s = i64(layer.form.kept_rows), i64(layer.geometry.s)
+    form = layer.form
+    if form is not None:
+        geometry = layer.geometry
+        quads, planes = i64(form.slots(geometry) // 4), i64(16 * form.planes(geometry.s))
+        slices, width = i64(form.n_slices(geometry)), i64(blocks16(geometry.s**2) * 16)
+
+        def octets(mb: Any, *_: Any) -> Any:
+            tile = mb * i64(2)
+            return ((tile, tile + i64(2)), (i64(0), i64(1)), (i64(0), quads), (i64(0), planes))
+
+        def bases(*axes: Any) -> Any:
+            if form.basis_kind == "codebook":
+                return ((i64(0), i64(layer.n_bases)), (i64(0), width))
+            m = axes[0] * i64(LANES) + axes[-1]
+            return ((m, m + i64(1)), (i64(0), slices), (i64(0), width))
+
+        for name in ("index", "ce") if form.indexed else ("ce",):
+            marks.read_region(sch, block(name), "codes_c", octets)
+        marks.read_region(sch, block("rows"), "basis_c", bases)
+        if form.pattern == "shared":
+            kept, s = i64(form.kept_rows), i64(geometry.s)
 
             def slots(*axes: Any) -> Any:
                 mb, _, _, lane = axes
                 return ((mb, mb + i64(1)), (i64(0), kept), (i64(0), s), (lane, lane + i64(1)))
 
             marks.read_region(sch, block("rows"), "ce", slots)
-    if layer.groups > 1 and not is_depthwise(layer):
+    if not is_depthwise(layer):
         (sh, sw), (dh, dw) = layer.stride, layer.dilation
         blocks = blocks16(layer.in_channels)
 
@@ -129,7 +140,7 @@ def schedule_conv(func: Any, layer: ConvLayer, config: AcceleratorConfig) -> Sch
     for name in ("out", "acc", "psum") if layer.out == "q8" else ("acc", "psum"):
         sch.compute_at(block(name), inner, preserve_unit_loops=True)
     for name in reversed(rebuild):
-        sch.compute_at(block(name), inner)
+        sch.compute_at(block(name), inner, preserve_unit_loops=True)
     weights_at = None if tile.resident else filter_loop
     once = {"ids", "bitmap"} | ({"basis"} if layer.form and layer.form.basis_kind == "codebook" else set())
     for name, copy in copies.items():
@@ -142,7 +153,8 @@ def schedule_conv(func: Any, layer: ConvLayer, config: AcceleratorConfig) -> Sch
     marks.mark(sch, block("xpad"), strip_at, marks.LOAD)
 
     for name in rebuild:
-        marks.mark(sch, block(name), inner, marks.REBUILD)
+        axes = _WEIGHT_AXES if name == "w" else ()
+        marks.mark(sch, block(name), inner, marks.REBUILD, axes)
     marks.mark(sch, block("psum"), inner, marks.MAC, _MAC_AXES)
     marks.mark(sch, block("acc"), inner, marks.BIAS, _OUT_AXES)
     if layer.out == "q8":

@@ -52,8 +52,8 @@ def _pixels(width: int) -> int:
 
 def _conv(sch: Any, layer: ConvLayer) -> None:
     block = sch.get_sblock
-    if layer.form is None:
-        sch.compute_inline(block("w"))
+    for name in ("w",) if layer.form is None else ("codes_c", "basis_c"):
+        sch.compute_inline(block(name))
     _vectorize_last(sch, "xpad")
     for name in rebuild_blocks(layer):
         if name in ("picked", "w"):

@@ -22,7 +22,9 @@ def build_pool(layer: PoolLayer, symbol: str) -> Any:
     kx = te.reduce_axis((i64(0), i64(kw)), name="kx")
     shape = dims(layer.batch, cbs, oh, ow, LANES)
     lowest = ACT_RANGE[layer.in_dtype][0]
-    xpad = pad_stage(x, layer.padding, lowest if layer.mode == "max" else layer.in_zero_point)
+    used = ((oh - 1) * sh + kh, (ow - 1) * sw + kw)
+    value = lowest if layer.mode == "max" else layer.in_zero_point
+    xpad = pad_stage(x, layer.padding[0], layer.padding[1], used, value)
 
     def window(source: Any, n: Expr, cb: Expr, oy: Expr, ox: Expr, ln: Expr) -> Expr:
         return source[n, cb, oy * i64(sh) + ky, ox * i64(sw) + kx, ln]

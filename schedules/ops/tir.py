@@ -88,21 +88,23 @@ def requantize(x: Expr, qp: Tensor, row: Expr, dtype: str) -> Expr:
     return requantize_words(x, qp[row, i64(1)], qp[row, i64(2)], dtype)
 
 
-def pad_stage(x: Tensor, padding: tuple[int, int, int, int], value: int, name: str = "xpad") -> Tensor:
-    """Blocked x (N, CB, H, W, 16) with rows and columns of ``value`` around every plane."""
-    top, left, bottom, right = padding
+def pad_stage(x: Tensor, top: int, left: int, hw: tuple[int, int], value: int, name: str = "xpad") -> Tensor:
+    """Blocked x (N, CB, H, W, 16) placed at (top, left) of planes of size ``hw`` filled with ``value``.
+
+    ``hw`` is what is read: it may end before x does.
+    """
     n, cb, h, w, lanes = (int(d) for d in x.shape)
-    shape = dims(n, cb, h + top + bottom, w + left + right, lanes)
+    shape = dims(n, cb, *hw, lanes)
 
     def body(b: Expr, c: Expr, y: Expr, xx: Expr, lane: Expr) -> Expr:
         inside = []
         if top:
             inside.append(y >= i64(top))
-        if bottom:
+        if top + h < hw[0]:
             inside.append(y < i64(top + h))
         if left:
             inside.append(xx >= i64(left))
-        if right:
+        if left + w < hw[1]:
             inside.append(xx < i64(left + w))
         value_at = x[b, c, y - i64(top), xx - i64(left), lane]
         if not inside:

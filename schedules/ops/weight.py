@@ -72,20 +72,45 @@ def weight_stage(layer: ConvLayer, operands: list[Tensor]) -> Tensor:
     return te.compute(shape, body, name="w")
 
 
+def _padded_operand(layer: ConvLayer, tensor: Tensor, per_block: int, rows: int, name: str) -> Tensor:
+    """Copy of packed weights (rows * n, ...) as (per_block * MB, n, ...), zero beyond the last filter.
+
+    ``rows`` of the operand's first axis belong together; there are ``per_block`` such groups in 16 filters.
+    """
+    first, *rest = (int(d) for d in tensor.shape)
+    groups = first // rows
+
+    def body(g: Expr, r: Expr, *at: Expr) -> Expr:
+        value = tensor[(g * i64(rows) + r, *at)]
+        if groups == per_block * blocks16(layer.out_channels):
+            return value
+        return tirx.if_then_else(g < i64(groups), value, const(0, tensor.dtype))
+
+    shape = dims(per_block * blocks16(layer.out_channels), rows, *rest)
+    if len(rest) == 2:
+        return te.compute(shape, lambda g, r, x, y: body(g, r, x, y), name=name)
+    return te.compute(shape, lambda g, r, x: body(g, r, x), name=name)
+
+
 class _Decoder:
     """Expressions that read packed codes and bases of filter 16*mb + ln."""
 
     def __init__(self, layer: ConvLayer, form: WeightForm, operands: list[Tensor]) -> None:
         self.layer, self.form = layer, form
-        self.codes, self.basis, self.table = operands[:3]
+        codes, basis, self.table = operands[:3]
         rest = operands[3:]
         self.bitmap = rest.pop(0) if form.pattern == "shared" else None
         self.ids = rest.pop(0) if form.basis_kind == "codebook" else None
         self.s = layer.geometry.s
         self.planes = form.planes(self.s)
+        self.codes = _padded_operand(layer, codes, 2, 1, "codes_c")
+        if self.ids is None:
+            self.basis = _padded_operand(layer, basis, LANES, form.n_slices(layer.geometry), "basis_c")
+        else:
+            self.basis = te.compute(basis.shape, lambda i, e: basis[i, e], name="basis_c")
 
     def nibble(self, mb: Expr, ln: Expr, slot: Expr, plane: Expr) -> Expr:
-        """Nibble ``plane`` of a slot, int32; 0 for filters beyond the last tile."""
+        """Nibble ``plane`` of a slot, int32; 0 for filters beyond the last."""
         tile = mb * i64(2) + tirx.floordiv(ln, i64(8))
         lane = tirx.floormod(ln, i64(8)) * i64(4) + tirx.floormod(slot, i64(4))
         at = tirx.floordiv(plane, i64(2)) * i64(32) + lane
@@ -95,12 +120,8 @@ class _Decoder:
             odd = i64(16 * (self.planes - 1)) + tirx.floormod(lane, i64(16))
             at = tirx.Select(last, odd, at)
             shift = tirx.Select(last, tirx.floordiv(lane, i64(16)) * i64(4), shift)
-        byte = self.codes[tile, tirx.floordiv(slot, i64(4)), at].astype("int32")
-        value = (byte >> shift.astype("int32")) & const(15, "int32")
-        tiles = int(self.codes.shape[0])
-        if tiles % 2 == 0:
-            return value
-        return tirx.if_then_else(tile < i64(tiles), value, const(0, "int32"))
+        byte = self.codes[tile, i64(0), tirx.floordiv(slot, i64(4)), at].astype("int32")
+        return (byte >> shift.astype("int32")) & const(15, "int32")
 
     def coefficient(self, mb: Expr, ln: Expr, slot: Expr, k: Expr) -> Expr:
         """Coefficient k of a slot, int8."""
@@ -108,16 +129,13 @@ class _Decoder:
         return self.table[self.nibble(mb, ln, slot, plane)]
 
     def basis_at(self, mb: Expr, ln: Expr, row: Expr, k: Expr, t: Expr) -> Expr:
-        """Element (k, t) of the basis of a row, int8; 0 for filters beyond the last."""
+        """Element (k, t) of the basis of a row, int8."""
         m, at = mb * i64(LANES) + ln, k * i64(self.s) + t
         if self.ids is not None:
             return self.basis[self.ids[m].astype("int64"), at]
-        n = self.form.n_slices(self.layer.geometry)
-        which = m if n == 1 else m * i64(n) + tirx.floordiv(row, i64(self.form.slice_rows))
-        value = self.basis[which, at]
-        if self.layer.out_channels % LANES == 0:
-            return value
-        return tirx.if_then_else(m < i64(self.layer.out_channels), value, const(0, "int8"))
+        slices = self.form.n_slices(self.layer.geometry)
+        which = i64(0) if slices == 1 else tirx.floordiv(row, i64(self.form.slice_rows))
+        return self.basis[m, which, at]
 
 
 def _row_stage(layer: ConvLayer, form: WeightForm, operands: list[Tensor]) -> Tensor:

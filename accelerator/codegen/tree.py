@@ -1,0 +1,156 @@
+"""The lowered function as a small tree: outer loops, buffers, nests that become instructions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sd_tvm._tvm import ir, tirx
+from sd_tvm.accelerator.codegen.expr import Env, Linear, Ranges, at_least_zero, conjunction, narrow, unmapped
+from sd_tvm.schedules.accel import marks
+
+
+@dataclass(frozen=True)
+class Store:
+    """One store of a nest. ``first`` holds the variables that must be zero (reduction start)."""
+
+    buffer: Any
+    index: Any
+    value: Any
+    first: tuple[Any, ...] = ()
+
+
+@dataclass
+class Nest:
+    """A marked loop nest.
+
+    Attributes
+    ----------
+    intrin
+        Mark of the nest.
+    extents
+        Extent of each own loop, outermost first.
+    axes
+        Loop variable of each marked axis.
+    guards
+        Linear forms that are >= 0 where the body runs.
+    stores
+        The body.
+    """
+
+    intrin: str
+    extents: dict[Any, int] = field(default_factory=dict)
+    axes: dict[str, Any] = field(default_factory=dict)
+    guards: list[Linear] = field(default_factory=list)
+    stores: list[Store] = field(default_factory=list)
+
+    def ranges(self, env: Env) -> Ranges | None:
+        """Range of each own loop in one iteration of the outer loops, None if nothing runs."""
+        out: Ranges = {v: (0, n) for v, n in self.extents.items()}
+        for guard in self.guards:
+            if not narrow(out, guard, env):
+                return None
+        return out
+
+    def only_store(self) -> Store:
+        """The store of a body that has one.
+
+        Raises
+        ------
+        CodegenError
+            If it has several, or starts a reduction.
+        """
+        if len(self.stores) != 1 or self.stores[0].first:
+            raise unmapped(f"the body of a {self.intrin} nest", [s.value for s in self.stores])
+        return self.stores[0]
+
+
+@dataclass
+class Loop:
+    """An outer loop, which the code generator iterates."""
+
+    var: Any
+    extent: int
+    body: list[Any]
+
+
+@dataclass
+class Alloc:
+    """A buffer that starts to live here."""
+
+    buffer: Any
+
+
+def _body(stmt: Any) -> list[Any]:
+    return list(stmt.seq) if isinstance(stmt, tirx.SeqStmt) else [stmt]
+
+
+def _extent(loop: Any) -> int:
+    if not isinstance(loop.extent, tirx.IntImm) or int(loop.min) != 0:
+        raise unmapped("a loop", f"{loop.loop_var} from {loop.min}, {loop.extent} times")
+    return int(loop.extent)
+
+
+class TreeBuilder:
+    """Builds the tree of a lowered function; collects the views of its parameters."""
+
+    def __init__(self, func: Any) -> None:
+        self.params = list(func.params)
+        #: Index of the operand that a (view of a) parameter belongs to.
+        self.segments: dict[Any, int] = {p: i for i, p in enumerate(self.params)}
+        self.root = self._statements(func.body)
+
+    def _statements(self, stmt: Any) -> list[Any]:
+        out: list[Any] = []
+        for s in _body(stmt):
+            if isinstance(s, tirx.DeclBuffer):
+                self._view(s)
+            elif isinstance(s, tirx.AllocBuffer):
+                out.append(Alloc(s.buffer))
+            elif isinstance(s, tirx.For) and marks.INTRIN in s.annotations:
+                nest = Nest(str(s.annotations[marks.INTRIN]))
+                self._nest(s, nest, ())
+                out.append(nest)
+            elif isinstance(s, tirx.For):
+                out.append(Loop(s.loop_var, _extent(s), self._statements(s.body)))
+            else:
+                raise unmapped("a statement outside the marked nests", type(s).__name__)
+        return out
+
+    def _view(self, decl: Any) -> None:
+        data = decl.data
+        source = data.args[0] if isinstance(data, ir.Call) and len(data.args) == 1 else None
+        if source is None or source not in self.segments:
+            raise unmapped("a view of something that is no operand", decl.buffer)
+        self.segments[decl.buffer] = self.segments[source]
+
+    def _nest(self, stmt: Any, nest: Nest, first: tuple[Any, ...]) -> None:
+        for s in _body(stmt):
+            if isinstance(s, tirx.For):
+                nest.extents[s.loop_var] = _extent(s)
+                if marks.AXIS in s.annotations:
+                    nest.axes[str(s.annotations[marks.AXIS])] = s.loop_var
+                self._nest(s.body, nest, first)
+            elif isinstance(s, tirx.IfThenElse) and s.else_case is None:
+                starts = self._start(s.condition, nest)
+                if starts is None:
+                    if len(_body(stmt)) > 1:
+                        raise unmapped("a guard that covers half a body", s.condition)
+                    nest.guards.extend(at_least_zero(c) for c in conjunction(s.condition))
+                    self._nest(s.then_case, nest, first)
+                else:
+                    self._nest(s.then_case, nest, starts)
+            elif isinstance(s, tirx.BufferStore) and len(s.indices) == 1:
+                nest.stores.append(Store(s.buffer, s.indices[0], s.value, first))
+            else:
+                raise unmapped("a statement in a marked nest", type(s).__name__)
+
+    @staticmethod
+    def _start(condition: Any, nest: Nest) -> tuple[Any, ...] | None:
+        """Variables that a condition ``a == 0 and b == 0`` names, None if it is another one."""
+        found = []
+        for term in conjunction(condition):
+            if not isinstance(term, tirx.EQ) or term.a not in nest.extents or int(term.b) != 0:
+                return None
+            found.append(term.a)
+        return tuple(found)
