@@ -19,24 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 import sd_tvm
-from sd_tvm.errors import (
-    ConfigError,
-    ConfigMismatchError,
-    DeadlockError,
-    ProgramError,
-    SDError,
-    VersionError,
-)
+from sd_tvm.errors import ProgramError, VersionError
 
 Mode = Literal["functional", "timed"]
 LIBRARY = "libsd_accel.so"
-#: Error kinds of the library.
-ERRORS: dict[str, type[SDError]] = {
-    "sd_tvm.ProgramError": ProgramError,
-    "sd_tvm.DeadlockError": DeadlockError,
-    "sd_tvm.ConfigMismatchError": ConfigMismatchError,
-    "sd_tvm.ConfigError": ConfigError,
-}
 
 _lock = threading.Lock()
 _library: ctypes.CDLL | None = None
@@ -77,6 +63,7 @@ def load_library() -> None:
         import tvm_ffi
 
         from sd_tvm.accelerator.isa.spec import ISA_VERSION
+        from sd_tvm.ffi_errors import register_errors
 
         path = library_path()
         try:
@@ -94,8 +81,7 @@ def load_library() -> None:
                 expected=f"version {ISA_VERSION}",
                 fix="build the package again",
             )
-        for kind, cls in ERRORS.items():
-            tvm_ffi.register_error(kind, cls)
+        register_errors()
         _library = library
 
 

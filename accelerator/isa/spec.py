@@ -217,7 +217,10 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "For each filter m < n_m and pixel (oy, ox): ACC[acc + (m//16)*acc_mb + oy*acc_oy + ox]"
         ".lane[m%16] = init + sum over c, ky, kx of x * w, with the weight form of the last SETW. "
         "Filter m is the layer's filter m_base+m; its group is (m_base+m)//mg, its channels start "
-        "at group*cg. Sums are modulo 2^32. Lanes beyond n_m become 0 (unchanged if KEEP).",
+        "at group*cg. Sums are modulo 2^32. Lanes beyond n_m become 0 (unchanged if KEEP). "
+        "Tables start at filter m_base: CODE has slots/4 units of as many words as a slot has "
+        "nibbles for every 8 filters (RAW8: cg*n_ky*n_kx words for every 16), BASIS ceil(s*s/16) "
+        "words a basis, IDX ceil(rows/128) words a bitmap and a word of ids for every 16 filters.",
         (
             Field("acc_init", 2, "BIAS (QP word qp+m), ZERO or KEEP"),
             Field("inp", 16, "INP word of the layer's channel block 0, pixel (0, 0), modulo 2^16"),

@@ -62,6 +62,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("sd_accel.isa_version", []() { return static_cast<int64_t>(isa::kVersion); })
       .def("sd_accel.run", Run)
       .def("sd_accel.create_module", CreateModule)
+      .def("sd_accel.save_module", [](const ffi::Module& module) { return module->SaveToBytes(); })
       .def("sd_accel.profiler_start",
            [](const ffi::String& config_text, const ffi::String& mode) {
              Guard([&] { Profiler::Global().Start(config_text, mode); });

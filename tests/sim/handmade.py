@@ -11,26 +11,43 @@ from sd_tvm.layers import AddLayer, ConvLayer, PoolLayer, RequantLayer, blocks16
 
 _WMODES = {"16:16": WMode.DENSE, "8:16": WMode.N8, "4:16": WMode.N4, "2:16": WMode.N2, "shared": WMode.SHARED}
 _SIGNED_SOURCE, _SIGNED_RESULT, _WORD_PER_LANE = 1, 2, 4
-FULL = {m: 4096 for m in Mem} | {Mem.INP: 60000, Mem.CODE: 60000, Mem.ACC: 60000, Mem.OUT: 60000, Mem.LUT: 1}
+FULL = dict.fromkeys(Mem, 4096) | {
+    Mem.INP: 60000,
+    Mem.CODE: 60000,
+    Mem.ACC: 60000,
+    Mem.OUT: 60000,
+    Mem.LUT: 1,
+}
 
 
 def _setw(layer: ConvLayer) -> dict[str, int]:
     m, cg, kh, kw = layer.weight_shape
-    fields = {"cg": cg, "mg": m // layer.groups, "n_ky": kh, "n_kx": kw, "inp_kx": layer.dilation[1],
-              "flags": int(layer.in_dtype == "int8"), "wmode": WMode.RAW8}  # fmt: skip
+    fields = {
+        "cg": cg,
+        "mg": m // layer.groups,
+        "n_ky": kh,
+        "n_kx": kw,
+        "inp_kx": layer.dilation[1],
+        "flags": int(layer.in_dtype == "int8"),
+        "wmode": WMode.RAW8,
+    }
     form = layer.form
     if form is None:
         return fields
     codebook = form.basis_kind == "codebook"
-    return fields | encode_table(form.table.table.tolist()) | {
-        "wmode": _WMODES[form.pattern],
-        "rowkind": RowKind.TAPS if layer.geometry.kind == "taps" else RowKind.CHANNELS,
-        "s": layer.geometry.s,
-        "basis_kind": BasisKind.CODEBOOK if codebook else BasisKind.SLICE,
-        "slice_blocks": form.slice_rows // 16,
-        "kept_rows": form.kept_rows,
-        "group_tiles": form.group_filters // 16,
-    }  # fmt: skip
+    return (
+        fields
+        | encode_table(form.table.table.tolist())
+        | {
+            "wmode": _WMODES[form.pattern],
+            "rowkind": RowKind.TAPS if layer.geometry.kind == "taps" else RowKind.CHANNELS,
+            "s": layer.geometry.s,
+            "basis_kind": BasisKind.CODEBOOK if codebook else BasisKind.SLICE,
+            "slice_blocks": form.slice_rows // 16,
+            "kept_rows": form.kept_rows,
+            "group_tiles": form.group_filters // 16,
+        }
+    )
 
 
 def conv(layer: ConvLayer, operands: list[np.ndarray], result: np.ndarray) -> Builder:
@@ -61,39 +78,94 @@ def conv(layer: ConvLayer, operands: list[np.ndarray], result: np.ndarray) -> Bu
     builder.add("SETW", **_setw(layer))
     for n in range(layer.batch):
         builder.add(
-            "LOAD", mem=Mem.INP, seg=x_seg, dram=n * cb * h * w, x=w, y=h, z=cb, sram_ys=width, sram_zs=plane,
-            dram_ys=w, dram_zs=h * w, pad_l=left, pad_r=right, pad_t=top, pad_b=bottom,
+            "LOAD",
+            mem=Mem.INP,
+            seg=x_seg,
+            dram=n * cb * h * w,
+            x=w,
+            y=h,
+            z=cb,
+            sram_ys=width,
+            sram_zs=plane,
+            dram_ys=w,
+            dram_zs=h * w,
+            pad_l=left,
+            pad_r=right,
+            pad_t=top,
+            pad_b=bottom,
             pad_value=layer.in_zero_point & 0xFF,
-        )  # fmt: skip
+        )
         builder.add(
-            "GEMM", acc_init=AccInit.BIAS, ids=bitmap_words, n_oy=oh, n_ox=ow, n_m=layer.out_channels,
-            inp_oy=sh * width, inp_ox=sw, inp_ky=dh * width, inp_cb=plane, acc_oy=ow, acc_mb=oh * ow,
-        )  # fmt: skip
+            "GEMM",
+            acc_init=AccInit.BIAS,
+            ids=bitmap_words,
+            n_oy=oh,
+            n_ox=ow,
+            n_m=layer.out_channels,
+            inp_oy=sh * width,
+            inp_ox=sw,
+            inp_ky=dh * width,
+            inp_cb=plane,
+            acc_oy=ow,
+            acc_mb=oh * ow,
+        )
         if layer.out == "i32":
             words = mb * oh * ow
             builder.add("STORE", mem=Mem.ACC, seg=seg, dram=4 * n * words, x=words, y=1, z=1)
             continue
         builder.add(
-            "ALU", op=AluOp.REQ, a_mem=Mem.ACC, b_src=AluSrcB.QP, dst_mem=Mem.OUT, n0=ow, n1=oh, n2=mb, a_s0=1,
-            a_s1=ow, a_s2=oh * ow, dst_s0=1, dst_s1=ow, dst_s2=oh * ow, b_s2=16,
+            "ALU",
+            op=AluOp.REQ,
+            a_mem=Mem.ACC,
+            b_src=AluSrcB.QP,
+            dst_mem=Mem.OUT,
+            n0=ow,
+            n1=oh,
+            n2=mb,
+            a_s0=1,
+            a_s1=ow,
+            a_s2=oh * ow,
+            dst_s0=1,
+            dst_s1=ow,
+            dst_s2=oh * ow,
+            b_s2=16,
             flags=_WORD_PER_LANE | (_SIGNED_RESULT if layer.out_dtype == "int8" else 0),
-        )  # fmt: skip
+        )
         builder.add("STORE", mem=Mem.OUT, seg=seg, dram=n * mb * oh * ow, x=mb * oh * ow, y=1, z=1)
     return builder
 
 
 def _widen(builder: Builder, seg: int, words: int, at: int, dtype: str, zero_point: int) -> None:
     builder.add(
-        "LOAD", mem=Mem.ACC, xform=Xform.WIDEN, seg=seg, sram=at, x=words, y=1, z=1,
-        pad_value=zero_point & 0xFF, flags=int(dtype == "int8"),
-    )  # fmt: skip
+        "LOAD",
+        mem=Mem.ACC,
+        xform=Xform.WIDEN,
+        seg=seg,
+        sram=at,
+        x=words,
+        y=1,
+        z=1,
+        pad_value=zero_point & 0xFF,
+        flags=int(dtype == "int8"),
+    )
 
 
 def _requant(builder: Builder, op: AluOp, words: int, a: int, qp: int, dtype: str, **dst: int) -> None:
     builder.add(
-        "ALU", op=op, a_mem=Mem.ACC, a=a, b_src=AluSrcB.QP, b=qp, n0=1, n1=1, n2=words, a_s2=1, dst_s2=1,
-        flags=_SIGNED_RESULT if dtype == "int8" else 0, **dst,
-    )  # fmt: skip
+        "ALU",
+        op=op,
+        a_mem=Mem.ACC,
+        a=a,
+        b_src=AluSrcB.QP,
+        b=qp,
+        n0=1,
+        n1=1,
+        n2=words,
+        a_s2=1,
+        dst_s2=1,
+        flags=_SIGNED_RESULT if dtype == "int8" else 0,
+        **dst,
+    )
 
 
 def add(layer: AddLayer, operands: list[np.ndarray], result: np.ndarray) -> Builder:
@@ -108,9 +180,19 @@ def add(layer: AddLayer, operands: list[np.ndarray], result: np.ndarray) -> Buil
         at = side * words
         _requant(builder, AluOp.REQ32, words, at, side, layer.out_dtype, dst_mem=Mem.ACC, dst=at)
     builder.add(
-        "ALU", op=AluOp.ADD, a_mem=Mem.ACC, b_src=AluSrcB.ACC, b=words, dst_mem=Mem.ACC, n0=1, n1=1, n2=words,
-        a_s2=1, b_s2=1, dst_s2=1,
-    )  # fmt: skip
+        "ALU",
+        op=AluOp.ADD,
+        a_mem=Mem.ACC,
+        b_src=AluSrcB.ACC,
+        b=words,
+        dst_mem=Mem.ACC,
+        n0=1,
+        n1=1,
+        n2=words,
+        a_s2=1,
+        b_s2=1,
+        dst_s2=1,
+    )
     _requant(builder, AluOp.REQ, words, 0, 2, layer.out_dtype, dst_mem=Mem.OUT)
     seg = builder.operand(result)
     return builder.add("STORE", mem=Mem.OUT, seg=seg, x=words, y=1, z=1)
@@ -145,30 +227,85 @@ def pool(layer: PoolLayer, operands: list[np.ndarray], result: np.ndarray) -> Bu
     pad = layer.in_zero_point if average else (-128 if signed else 0)
     for n in range(layer.batch):
         builder.add(
-            "LOAD", mem=Mem.INP, seg=x_seg, dram=n * cb * h * w, x=w, y=h, z=cb, sram_ys=width, sram_zs=plane,
-            dram_ys=w, dram_zs=h * w, pad_l=left, pad_r=right, pad_t=top, pad_b=bottom, pad_value=pad & 0xFF,
-        )  # fmt: skip
+            "LOAD",
+            mem=Mem.INP,
+            seg=x_seg,
+            dram=n * cb * h * w,
+            x=w,
+            y=h,
+            z=cb,
+            sram_ys=width,
+            sram_zs=plane,
+            dram_ys=w,
+            dram_zs=h * w,
+            pad_l=left,
+            pad_r=right,
+            pad_t=top,
+            pad_b=bottom,
+            pad_value=pad & 0xFF,
+        )
         for c in range(cb):
             for oy in range(oh):
                 for ox in range(ow):
                     out = (c * oh + oy) * ow + ox
                     first = c * plane + oy * sh * width + ox * sw
-                    builder.add("ALU", op=AluOp.MUL, a_mem=Mem.INP, a=first, b_src=AluSrcB.IMM, imm=0,
-                                dst_mem=Mem.ACC, dst=out, n0=1, n1=1, n2=1)  # fmt: skip
                     builder.add(
-                        "ALU", op=AluOp.ADD, a_mem=Mem.ACC, a=out, b_src=AluSrcB.IMM, dst_mem=Mem.ACC, dst=out,
-                        imm=-layer.in_zero_point * kh * kw if average else -(2**20), n0=1, n1=1, n2=1,
-                    )  # fmt: skip
+                        "ALU",
+                        op=AluOp.MUL,
+                        a_mem=Mem.INP,
+                        a=first,
+                        b_src=AluSrcB.IMM,
+                        imm=0,
+                        dst_mem=Mem.ACC,
+                        dst=out,
+                        n0=1,
+                        n1=1,
+                        n2=1,
+                    )
                     builder.add(
-                        "ALU", op=AluOp.ADD if average else AluOp.MAX, a_mem=Mem.INP, a=first, b_src=AluSrcB.ACC,
-                        b=out, dst_mem=Mem.ACC, dst=out, n0=kw, n1=kh, n2=1, a_s0=1, a_s1=width,
+                        "ALU",
+                        op=AluOp.ADD,
+                        a_mem=Mem.ACC,
+                        a=out,
+                        b_src=AluSrcB.IMM,
+                        dst_mem=Mem.ACC,
+                        dst=out,
+                        imm=-layer.in_zero_point * kh * kw if average else -(2**20),
+                        n0=1,
+                        n1=1,
+                        n2=1,
+                    )
+                    builder.add(
+                        "ALU",
+                        op=AluOp.ADD if average else AluOp.MAX,
+                        a_mem=Mem.INP,
+                        a=first,
+                        b_src=AluSrcB.ACC,
+                        b=out,
+                        dst_mem=Mem.ACC,
+                        dst=out,
+                        n0=kw,
+                        n1=kh,
+                        n2=1,
+                        a_s0=1,
+                        a_s1=width,
                         flags=_SIGNED_SOURCE if signed else 0,
-                    )  # fmt: skip
+                    )
         words = cb * oh * ow
         if average:
             _requant(builder, AluOp.REQ, words, 0, 0, layer.out_dtype, dst_mem=Mem.OUT)
         else:
-            builder.add("ALU", op=AluOp.MOV, a_mem=Mem.ACC, dst_mem=Mem.OUT, n0=1, n1=1, n2=words, a_s2=1,
-                        dst_s2=1, flags=_SIGNED_RESULT if signed else 0)  # fmt: skip
+            builder.add(
+                "ALU",
+                op=AluOp.MOV,
+                a_mem=Mem.ACC,
+                dst_mem=Mem.OUT,
+                n0=1,
+                n1=1,
+                n2=words,
+                a_s2=1,
+                dst_s2=1,
+                flags=_SIGNED_RESULT if signed else 0,
+            )
         builder.add("STORE", mem=Mem.OUT, seg=seg, dram=n * words, x=words, y=1, z=1)
     return builder

@@ -124,10 +124,19 @@ def coded_form(
     padded = np.zeros((n_bases, -(-s * s // 16) * 16), np.int8)
     padded[:, : s * s] = bases.reshape(n_bases, -1)
     setw = {f"code{i}": c for i, c in enumerate(codes)} | {
-        "wmode": mode, "rowkind": kind, "s": s, "basis_kind": basis_kind, "slice_blocks": slice_blocks,
-        "kept_rows": kept_rows, "group_tiles": group_tiles if mode == WMode.SHARED else 0,
-        "cg": cg, "mg": mg, "n_ky": ky, "n_kx": kx, "inp_kx": inp_kx,
-    }  # fmt: skip
+        "wmode": mode,
+        "rowkind": kind,
+        "s": s,
+        "basis_kind": basis_kind,
+        "slice_blocks": slice_blocks,
+        "kept_rows": kept_rows,
+        "group_tiles": group_tiles if mode == WMode.SHARED else 0,
+        "cg": cg,
+        "mg": mg,
+        "n_ky": ky,
+        "n_kx": kx,
+        "inp_kx": inp_kx,
+    }
     return Form(
         setw,
         weights,
@@ -142,7 +151,7 @@ def gemm(
     inp: np.ndarray, acc: np.ndarray, weights: np.ndarray, bias: np.ndarray | None, f: dict[str, int]
 ) -> None:
     """Execute a GEMM on acc, int64 (words, 16); inp is (words, 16); weights and bias of the layer."""
-    m, cg, n_ky, n_kx = weights.shape
+    _, cg, n_ky, n_kx = weights.shape
     for i in range(f["n_m"]):
         layer_filter = f["m_base"] + i
         group = layer_filter // f["mg"]
@@ -154,9 +163,13 @@ def gemm(
                     for ky in range(n_ky):
                         for kx in range(n_kx):
                             word = (
-                                f["inp"] + channel // 16 * f["inp_cb"] + oy * f["inp_oy"] + ox * f["inp_ox"]
-                                + ky * f["inp_ky"] + kx * f["inp_kx"]
-                            ) % 65536  # fmt: skip
+                                f["inp"]
+                                + channel // 16 * f["inp_cb"]
+                                + oy * f["inp_oy"]
+                                + ox * f["inp_ox"]
+                                + ky * f["inp_ky"]
+                                + kx * f["inp_kx"]
+                            ) % 65536
                             total += int(inp[word, channel % 16]) * int(weights[layer_filter, c, ky, kx])
                 word = f["acc"] + i // 16 * f["acc_mb"] + oy * f["acc_oy"] + ox
                 if bias is not None:

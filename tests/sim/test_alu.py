@@ -35,10 +35,16 @@ def _apply(op: AluOp, a: np.ndarray, b: Any, qp: Any) -> np.ndarray:
         value = _wrapped_mbqm(a, qp["m0"], qp["shift"])
         return np.clip(value + qp["zp"], qp["lo"], qp["hi"]) if op == AluOp.REQ else _wrap(value)
     table = {
-        AluOp.MOV: lambda: a, AluOp.ABS: lambda: np.abs(a), AluOp.ADD: lambda: a + b, AluOp.SUB: lambda: a - b,
-        AluOp.MUL: lambda: (a * b) & 0xFFFFFFFF, AluOp.MAX: lambda: np.maximum(a, b), AluOp.MIN: lambda: np.minimum(a, b),
-        AluOp.SHR: lambda: a >> b, AluOp.SHL: lambda: a << b,
-    }  # fmt: skip
+        AluOp.MOV: lambda: a,
+        AluOp.ABS: lambda: np.abs(a),
+        AluOp.ADD: lambda: a + b,
+        AluOp.SUB: lambda: a - b,
+        AluOp.MUL: lambda: (a * b) & 0xFFFFFFFF,
+        AluOp.MAX: lambda: np.maximum(a, b),
+        AluOp.MIN: lambda: np.minimum(a, b),
+        AluOp.SHR: lambda: a >> b,
+        AluOp.SHL: lambda: a << b,
+    }
     return _wrap(table[op]())
 
 
@@ -46,16 +52,23 @@ def _apply(op: AluOp, a: np.ndarray, b: Any, qp: Any) -> np.ndarray:
 def cases(draw: Any) -> dict[str, Any]:
     op = draw(st.sampled_from(list(AluOp)))
     sources = {
-        AluOp.MOV: [AluSrcB.NONE], AluOp.ABS: [AluSrcB.NONE], AluOp.REQ: [AluSrcB.QP], AluOp.REQ32: [AluSrcB.QP],
-        AluOp.LUT: [AluSrcB.LUT], AluOp.SHR: [AluSrcB.IMM], AluOp.SHL: [AluSrcB.IMM],
-    }  # fmt: skip
+        AluOp.MOV: [AluSrcB.NONE],
+        AluOp.ABS: [AluSrcB.NONE],
+        AluOp.REQ: [AluSrcB.QP],
+        AluOp.REQ32: [AluSrcB.QP],
+        AluOp.LUT: [AluSrcB.LUT],
+        AluOp.SHR: [AluSrcB.IMM],
+        AluOp.SHL: [AluSrcB.IMM],
+    }
     b_src = draw(st.sampled_from(sources.get(op, [AluSrcB.IMM, AluSrcB.ACC, AluSrcB.INP])))
     fields = {
-        "op": op, "b_src": b_src, "dst_mem": draw(st.sampled_from(MEMS)),
+        "op": op,
+        "b_src": b_src,
+        "dst_mem": draw(st.sampled_from(MEMS)),
         "a_mem": draw(st.sampled_from(MEMS[1:] if op == AluOp.LUT else MEMS)),
         "imm": draw(st.integers(0, 31) if op in (AluOp.SHR, AluOp.SHL) else st.integers(-(2**31), 2**31 - 1)),
         "flags": draw(st.integers(0, 3)),
-    }  # fmt: skip
+    }
     per_lane = op in (AluOp.REQ, AluOp.REQ32) and draw(st.booleans())
     fields["flags"] |= 4 * per_lane
     for i in range(3):
@@ -83,8 +96,13 @@ def _run(fields: dict[str, Any], seed: int) -> None:
     packed = words.view(np.uint8)
     packed[:, 8] = rng.integers(-31, 31, N).astype(np.int8).view(np.uint8)
     builder = Builder({Mem.ACC: N, Mem.INP: N, Mem.OUT: N, Mem.LUT: 7, Mem.QP: N})
-    for mem, array in ((Mem.ACC, memory[Mem.ACC]), (Mem.INP, memory[Mem.INP]), (Mem.LUT, luts), (Mem.QP, words),
-                       (Mem.OUT, memory[Mem.OUT])):  # fmt: skip
+    for mem, array in (
+        (Mem.ACC, memory[Mem.ACC]),
+        (Mem.INP, memory[Mem.INP]),
+        (Mem.LUT, luts),
+        (Mem.QP, words),
+        (Mem.OUT, memory[Mem.OUT]),
+    ):
         builder.load_all(mem, array)
     builder.add("ALU", **fields)
     # All three memories come back: INP by way of OUT.
@@ -117,7 +135,9 @@ def _run(fields: dict[str, Any], seed: int) -> None:
                 else:
                     b: Any = fields["imm"]
                     if fields["b_src"] in (AluSrcB.ACC, AluSrcB.INP):
-                        b = read(Mem.ACC if fields["b_src"] == AluSrcB.ACC else Mem.INP, at["b"]).astype(np.int64)
+                        b = read(Mem.ACC if fields["b_src"] == AluSrcB.ACC else Mem.INP, at["b"]).astype(
+                            np.int64
+                        )
                     lanes = slice(at["b"], at["b"] + 16) if per_lane else slice(at["b"], at["b"] + 1)
                     value = _apply(fields["op"], a, b, {k: v[lanes] for k, v in qps.items()})
                 if fields["dst_mem"] != Mem.ACC:
@@ -140,7 +160,25 @@ def test_alu(fields: dict[str, Any], seed: int) -> None:
 def test_every_operation_is_drawn(op: AluOp) -> None:
     """The random test above must not lose an operation when the table grows."""
     fields = {f"n{i}": 1 for i in range(3)} | {f"{n}_s{i}": 0 for n in ("dst", "a", "b") for i in range(3)}
-    b_src = {AluOp.MOV: AluSrcB.NONE, AluOp.ABS: AluSrcB.NONE, AluOp.REQ: AluSrcB.QP, AluOp.REQ32: AluSrcB.QP,
-             AluOp.LUT: AluSrcB.LUT}.get(op, AluSrcB.IMM)  # fmt: skip
-    _run(fields | {"op": op, "b_src": b_src, "a_mem": Mem.INP, "dst_mem": Mem.OUT, "imm": 3, "flags": 0, "dst": 1,
-                   "a": 2, "b": 0}, 7)  # fmt: skip
+    b_src = {
+        AluOp.MOV: AluSrcB.NONE,
+        AluOp.ABS: AluSrcB.NONE,
+        AluOp.REQ: AluSrcB.QP,
+        AluOp.REQ32: AluSrcB.QP,
+        AluOp.LUT: AluSrcB.LUT,
+    }.get(op, AluSrcB.IMM)
+    _run(
+        fields
+        | {
+            "op": op,
+            "b_src": b_src,
+            "a_mem": Mem.INP,
+            "dst_mem": Mem.OUT,
+            "imm": 3,
+            "flags": 0,
+            "dst": 1,
+            "a": 2,
+            "b": 0,
+        },
+        7,
+    )

@@ -18,9 +18,17 @@ def loads(draw: Any) -> dict[str, int]:
     widen = mem == Mem.ACC and draw(st.booleans())
     step = 4 if mem == Mem.ACC and not widen else 1
     f = {k: draw(st.integers(0, 2)) for k in ("pad_l", "pad_r", "pad_t", "pad_b")}
-    f |= {"mem": mem, "xform": Xform.WIDEN if widen else Xform.COPY, "flags": int(widen and draw(st.booleans()))}
+    f |= {
+        "mem": mem,
+        "xform": Xform.WIDEN if widen else Xform.COPY,
+        "flags": int(widen and draw(st.booleans())),
+    }
     f |= {"x": step * draw(st.integers(0, 4)), "y": draw(st.integers(0, 3)), "z": draw(st.integers(1, 3))}
-    f |= {"dram": draw(st.integers(0, 5)), "sram": draw(st.integers(0, 5)), "pad_value": draw(st.integers(0, 255))}
+    f |= {
+        "dram": draw(st.integers(0, 5)),
+        "sram": draw(st.integers(0, 5)),
+        "pad_value": draw(st.integers(0, 255)),
+    }
     f |= {"dram_ys": draw(st.integers(0, 20)), "dram_zs": draw(st.integers(0, 50))}
     f |= {"sram_ys": draw(st.integers(0, 9)), "sram_zs": draw(st.integers(0, 60))}
     if f["x"] // step + f["pad_l"] + f["pad_r"] == 0:

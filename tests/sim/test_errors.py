@@ -14,7 +14,7 @@ from sd_tvm.accelerator.isa.spec import AluOp, AluSrcB, Mem, Queue, WMode
 from sd_tvm.accelerator.simulator import run_program
 from sd_tvm.errors import ConfigError, ConfigMismatchError, DeadlockError, ProgramError
 
-WORDS = {m: 64 for m in Mem} | {Mem.LUT: 4}
+WORDS = dict.fromkeys(Mem, 64) | {Mem.LUT: 4}
 X = np.arange(1024, dtype=np.uint32).astype(np.uint8)
 LOAD = {"mem": Mem.INP, "x": 4, "y": 1, "z": 1}
 GEMM = {"n_oy": 1, "n_ox": 1, "n_m": 1, "acc_init": 1}
@@ -40,7 +40,13 @@ def with_bit(instruction: bytes, bit: int) -> bytes:
 def loaded(*instructions: bytes, **memories: int) -> bytes:
     """Instructions after loads of some memories, one FENCE apart."""
     loads = [
-        encode("LOAD", mem=Mem[name.upper()], x=16 * n if name == "lut" else n * (4 if name == "acc" else 1), y=1, z=1)
+        encode(
+            "LOAD",
+            mem=Mem[name.upper()],
+            x=16 * n if name == "lut" else n * (4 if name == "acc" else 1),
+            y=1,
+            z=1,
+        )
         for name, n in memories.items()
     ]
     out: list[bytes] = []
@@ -51,9 +57,15 @@ def loaded(*instructions: bytes, **memories: int) -> bytes:
 
 STATIC: dict[str, tuple[Callable[[], bytes], str]] = {
     "opcode": (lambda: program(b"\x0f" + bytes(31)), "instruction 0: opcode 15 does not exist"),
-    "unused bits": (lambda: program(with_bit(encode("FENCE"), 200)), r"instruction 0 \(FENCE\): bits beyond 32"),
+    "unused bits": (
+        lambda: program(with_bit(encode("FENCE"), 200)),
+        r"instruction 0 \(FENCE\): bits beyond 32",
+    ),
     "unused top bit": (lambda: program(with_bit(encode("GEMM", **GEMM), 255)), "bits beyond 244"),
-    "unused semaphore": (lambda: program(with_bit(encode("LOAD", **LOAD), 4)), "unused semaphore field holds 1"),
+    "unused semaphore": (
+        lambda: program(with_bit(encode("LOAD", **LOAD), 4)),
+        "unused semaphore field holds 1",
+    ),
     "flags": (lambda: program(encode("GEMM", flags=1, **GEMM)), "flags are 1"),
     "queueless wait": (lambda: program(encode("FENCE", wait0=1)), "belongs to no queue"),
     "no FINISH": (lambda: program(encode("FENCE"), finish=False), "no FINISH"),
@@ -80,7 +92,10 @@ STATIC: dict[str, tuple[Callable[[], bytes], str]] = {
     "taps": (lambda: program(encode("SETW", **{**SD, "rowkind": 0})), "s is 3 and n_kx 1"),
     "code": (lambda: program(encode("SETW", **{**SD, "code3": 0x1F})), "entry 31 is not canonical"),
     "negative zero": (lambda: program(encode("SETW", **{**SD, "code3": 0x87})), "entry 135 is not canonical"),
-    "kept rows": (lambda: program(encode("SETW", **{**SD, "wmode": 5, "kept_rows": 3, "group_tiles": 1})), "kept_rows is 3"),
+    "kept rows": (
+        lambda: program(encode("SETW", **{**SD, "wmode": 5, "kept_rows": 3, "group_tiles": 1})),
+        "kept_rows is 3",
+    ),
     "group tiles": (lambda: program(encode("SETW", **{**SD, "wmode": 5})), "group_tiles is 0"),
     "two waiting queues": (
         lambda: program(encode("NOP", queue=Queue.LD, wait0=3), encode("NOP", queue=Queue.ST, wait1=3)),
@@ -99,7 +114,7 @@ STATIC: dict[str, tuple[Callable[[], bytes], str]] = {
     "no segments": (lambda: program()[:6] + b"\0\0" + program()[8:], "0 segments"),
     "many segments": (lambda: program()[:6] + b"\x11\0" + program()[8:], "17 segments"),
     "words": (lambda: program()[:16] + struct.pack("<I", 65537) + program()[20:], "65537 words of INP"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", STATIC)
@@ -113,7 +128,10 @@ def test_static(case: str) -> None:
 
 DYNAMIC: dict[str, tuple[Callable[[], bytes], str]] = {
     "load beyond memory": (lambda: program(encode("LOAD", sram=61, **LOAD)), "touches INP word 64"),
-    "load plane beyond": (lambda: program(encode("LOAD", **{**LOAD, "z": 2, "sram_zs": 63})), "touches INP word 66"),
+    "load plane beyond": (
+        lambda: program(encode("LOAD", **{**LOAD, "z": 2, "sram_zs": 63})),
+        "touches INP word 66",
+    ),
     "load beyond segment": (lambda: program(encode("LOAD", dram=61, **LOAD)), "byte 1039 of segment 0"),
     "load segment": (lambda: program(encode("LOAD", seg=2, **LOAD)), "segment 2 does not exist"),
     "load nothing": (lambda: program(encode("LOAD", mem=Mem.INP, x=0, y=1, z=1)), "moves nothing"),
@@ -121,67 +139,132 @@ DYNAMIC: dict[str, tuple[Callable[[], bytes], str]] = {
     "load half a word": (lambda: program(encode("LOAD", mem=Mem.ACC, x=5, y=1, z=1)), "x is 5"),
     "widen": (lambda: program(encode("LOAD", xform=1, **LOAD)), "WIDEN into another memory"),
     "signed copy": (lambda: program(encode("LOAD", flags=1, **LOAD)), "flag 0 without WIDEN"),
-    "store to an input": (lambda: loaded(encode("STORE", mem=Mem.OUT, x=1, y=1, z=1), out=1), "stores to segment 0"),
-    "store beyond": (lambda: loaded(encode("STORE", mem=Mem.OUT, seg=1, dram=64, x=1, y=1, z=1), out=1), "of segment 1"),
+    "store to an input": (
+        lambda: loaded(encode("STORE", mem=Mem.OUT, x=1, y=1, z=1), out=1),
+        "stores to segment 0",
+    ),
+    "store beyond": (
+        lambda: loaded(encode("STORE", mem=Mem.OUT, seg=1, dram=64, x=1, y=1, z=1), out=1),
+        "of segment 1",
+    ),
     "store nothing": (lambda: program(encode("STORE", mem=Mem.OUT, seg=1)), "moves nothing"),
-    "store unwritten": (lambda: program(encode("STORE", mem=Mem.OUT, seg=1, x=1, y=1, z=1)), "uninitialised OUT word 0"),
+    "store unwritten": (
+        lambda: program(encode("STORE", mem=Mem.OUT, seg=1, x=1, y=1, z=1)),
+        "uninitialised OUT word 0",
+    ),
     "no SETW": (lambda: program(encode("GEMM", **GEMM)), "no SETW came before"),
     "acc": (lambda: program(encode("SETW", **SETW), encode("GEMM", acc=64, **GEMM)), "touches ACC word 64"),
-    "code unwritten": (lambda: program(encode("SETW", **SETW), encode("GEMM", **GEMM)), "uninitialised CODE word 0"),
+    "code unwritten": (
+        lambda: program(encode("SETW", **SETW), encode("GEMM", **GEMM)),
+        "uninitialised CODE word 0",
+    ),
     "code beyond": (
-        lambda: loaded(encode("SETW", **{**SETW, "cg": 65}), encode("GEMM", **GEMM), code=64), "touches CODE word 64"),
+        lambda: loaded(encode("SETW", **{**SETW, "cg": 65}), encode("GEMM", **GEMM), code=64),
+        "touches CODE word 64",
+    ),
     "inp unwritten": (
-        lambda: loaded(encode("SETW", **SETW), encode("GEMM", **GEMM), code=1), "uninitialised INP word 0"),
+        lambda: loaded(encode("SETW", **SETW), encode("GEMM", **GEMM), code=1),
+        "uninitialised INP word 0",
+    ),
     "inp beyond": (
-        lambda: loaded(encode("SETW", **SETW), encode("GEMM", inp=64, **GEMM), code=1), "touches INP word 64"),
+        lambda: loaded(encode("SETW", **SETW), encode("GEMM", inp=64, **GEMM), code=1),
+        "touches INP word 64",
+    ),
     "inp wrapped": (
-        lambda: loaded(encode("SETW", **SETW), encode("GEMM", inp=65535, **GEMM), code=1), "touches INP word 65535"),
+        lambda: loaded(encode("SETW", **SETW), encode("GEMM", inp=65535, **GEMM), code=1),
+        "touches INP word 65535",
+    ),
     "qp unwritten": (
         lambda: loaded(encode("SETW", **SETW), encode("GEMM", **{**GEMM, "acc_init": 0}), code=1),
-        "uninitialised QP word 0"),
+        "uninitialised QP word 0",
+    ),
     "keep unwritten": (
         lambda: loaded(encode("SETW", **SETW), encode("GEMM", **{**GEMM, "acc_init": 2}), code=1),
-        "uninitialised ACC word 0"),
+        "uninitialised ACC word 0",
+    ),
     "basis unwritten": (
-        lambda: loaded(encode("SETW", **SD), encode("GEMM", **GEMM), code=3), "uninitialised BASIS word 0"),
+        lambda: loaded(encode("SETW", **SD), encode("GEMM", **GEMM), code=3),
+        "uninitialised BASIS word 0",
+    ),
     "ids unwritten": (
         lambda: loaded(encode("SETW", **{**SD, "basis_kind": 1}), encode("GEMM", **GEMM), code=3),
-        "uninitialised IDX word 0"),
+        "uninitialised IDX word 0",
+    ),
     "basis id": (
-        lambda: loaded(encode("SETW", **{**SD, "basis_kind": 1}), encode("GEMM", basis=64, **GEMM), code=3, idx=1),
-        "touches BASIS word 64"),
+        lambda: loaded(
+            encode("SETW", **{**SD, "basis_kind": 1}), encode("GEMM", basis=64, **GEMM), code=3, idx=1
+        ),
+        "touches BASIS word 64",
+    ),
     "row index": (
-        lambda: loaded(encode("SETW", **{**SD, "wmode": WMode.N4}), encode("GEMM", code=1, **GEMM), code=8, basis=8),
-        "names row"),
+        lambda: loaded(
+            encode("SETW", **{**SD, "wmode": WMode.N4}), encode("GEMM", code=1, **GEMM), code=8, basis=8
+        ),
+        "names row",
+    ),
     "bitmap": (
-        lambda: loaded(encode("SETW", **{**SD, "wmode": WMode.SHARED, "kept_rows": 2, "group_tiles": 1}),
-                       encode("GEMM", idx=2, **GEMM), code=3, basis=1, idx=4),
-        "a bitmap keeps"),
+        lambda: loaded(
+            encode("SETW", **{**SD, "wmode": WMode.SHARED, "kept_rows": 2, "group_tiles": 1}),
+            encode("GEMM", idx=2, **GEMM),
+            code=3,
+            basis=1,
+            idx=4,
+        ),
+        "a bitmap keeps",
+    ),
     "too many inputs": (
-        lambda: loaded(encode("SETW", **{**SD, "cg": 32767, "n_ky": 31, "n_kx": 31, "wmode": WMode.SHARED,
-                                         "kept_rows": 0, "group_tiles": 1}),
-                       encode("GEMM", **GEMM), basis=1, idx=64),
-        "Expected"),
+        lambda: loaded(
+            encode(
+                "SETW",
+                **{
+                    **SD,
+                    "cg": 32767,
+                    "n_ky": 31,
+                    "n_kx": 31,
+                    "wmode": WMode.SHARED,
+                    "kept_rows": 0,
+                    "group_tiles": 1,
+                },
+            ),
+            encode("GEMM", **GEMM),
+            basis=1,
+            idx=64,
+        ),
+        "Expected",
+    ),
     "alu a": (lambda: loaded(encode("ALU", a=64, **ALU), acc=1), "touches ACC word 64"),
-    "alu dst": (lambda: loaded(encode("ALU", dst=63, dst_s0=1, **{**ALU, "n0": 2}), acc=1), "touches OUT word 64"),
+    "alu dst": (
+        lambda: loaded(encode("ALU", dst=63, dst_s0=1, **{**ALU, "n0": 2}), acc=1),
+        "touches OUT word 64",
+    ),
     "alu unwritten": (lambda: program(encode("ALU", **ALU)), "uninitialised ACC word 0"),
     "alu operand": (lambda: loaded(encode("ALU", b_src=AluSrcB.IMM, **ALU), acc=1), "b_src is 1"),
     "alu no operand": (lambda: loaded(encode("ALU", **{**ALU, "op": AluOp.ADD}), acc=1), "b_src is 0"),
     "alu lut of acc": (
-        lambda: loaded(encode("ALU", b_src=AluSrcB.LUT, **{**ALU, "op": AluOp.LUT}), acc=1, lut=1), "LUT reads ACC"),
+        lambda: loaded(encode("ALU", b_src=AluSrcB.LUT, **{**ALU, "op": AluOp.LUT}), acc=1, lut=1),
+        "LUT reads ACC",
+    ),
     "alu flag": (lambda: loaded(encode("ALU", flags=4, **ALU), acc=1), "flag 2 without REQ"),
     "alu shift": (
-        lambda: loaded(encode("ALU", b_src=AluSrcB.IMM, imm=32, **{**ALU, "op": AluOp.SHR}), acc=1), "shifts by 32"),
+        lambda: loaded(encode("ALU", b_src=AluSrcB.IMM, imm=32, **{**ALU, "op": AluOp.SHR}), acc=1),
+        "shifts by 32",
+    ),
     "alu qp": (
-        lambda: loaded(encode("ALU", b_src=AluSrcB.QP, b=50, flags=4, **{**ALU, "op": AluOp.REQ}), acc=1, qp=60),
-        "touches QP word 65"),
+        lambda: loaded(
+            encode("ALU", b_src=AluSrcB.QP, b=50, flags=4, **{**ALU, "op": AluOp.REQ}), acc=1, qp=60
+        ),
+        "touches QP word 65",
+    ),
     "alu qp shift": (
         lambda: loaded(encode("ALU", b_src=AluSrcB.QP, b=3, **{**ALU, "op": AluOp.REQ}), acc=1, qp=60),
-        "QP word 3 shifts by 56"),
+        "QP word 3 shifts by 56",
+    ),
     "overflow": (
-        lambda: program(*[encode("NOP", queue=Queue.LD, signal0=9)] * 256), r"instruction 255 \(NOP\): semaphore 9 overflows"),
+        lambda: program(*[encode("NOP", queue=Queue.LD, signal0=9)] * 256),
+        r"instruction 255 \(NOP\): semaphore 9 overflows",
+    ),
     "left over": (lambda: program(encode("NOP", queue=Queue.LD, signal0=9)), "semaphore 9 holds 1 at FINISH"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", DYNAMIC)
@@ -227,17 +310,25 @@ def test_missing_synchronisation_is_seen() -> None:
 
 def test_configuration_too_small() -> None:
     config = CONFIG.replace("acc_kb=4096", "acc_kb=2")
-    with pytest.raises(ConfigMismatchError, match="needs 64 words of ACC and the configuration has 32") as caught:
+    with pytest.raises(
+        ConfigMismatchError, match="needs 64 words of ACC and the configuration has 32"
+    ) as caught:
         run(program(), config)
     assert "acc_kb" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
-    [("inp_kb", "line 1"), ("inp_kb=x\n", "line 1"), ("=1\n", "line 1"), ("a=1\na=2\n", "repeats 'a'"),
-     ("code_kb=1\n", "no 'inp_kb'"), (CONFIG.replace("inp_kb=4096", "inp_kb=-1"), "'inp_kb' is -1"),
-     ("inp_kb=99999999999999999999\n", "line 1")],
-)  # fmt: skip
+    [
+        ("inp_kb", "line 1"),
+        ("inp_kb=x\n", "line 1"),
+        ("=1\n", "line 1"),
+        ("a=1\na=2\n", "repeats 'a'"),
+        ("code_kb=1\n", "no 'inp_kb'"),
+        (CONFIG.replace("inp_kb=4096", "inp_kb=-1"), "'inp_kb' is -1"),
+        ("inp_kb=99999999999999999999\n", "line 1"),
+    ],
+)
 def test_configuration_malformed(config: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         run(program(), config)
@@ -245,9 +336,9 @@ def test_configuration_malformed(config: str, message: str) -> None:
 
 def test_operands() -> None:
     data, result = program(), np.zeros(1024, np.uint8)
-    with pytest.raises(ProgramError, match="1 operands. Expected: 2"):
+    with pytest.raises(ProgramError, match=r"1 operands\. Expected: 2"):
         run_program(data, CONFIG, [result])
-    with pytest.raises(ProgramError, match="operand 0 has 1023 bytes. Expected: at least 1024"):
+    with pytest.raises(ProgramError, match=r"operand 0 has 1023 bytes\. Expected"):
         run_program(data, CONFIG, [X[:-1], result])
     with pytest.raises(ProgramError, match="cannot be written in place"):
         run_program(data, CONFIG, [X, np.zeros((1024, 2), np.uint8)[:, 0]])

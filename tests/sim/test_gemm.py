@@ -32,11 +32,20 @@ def cases(draw: Any, modes: tuple[WMode, ...]) -> tuple[Form, dict[str, int], in
     else:
         kind = draw(st.sampled_from(list(RowKind)))
         form = coded_form(
-            rng, mode, m, cg, mg, ky, kx, inp_kx, kind=kind,
+            rng,
+            mode,
+            m,
+            cg,
+            mg,
+            ky,
+            kx,
+            inp_kx,
+            kind=kind,
             s=kx if kind == RowKind.TAPS else draw(st.sampled_from([1, 2, 3, 4, 7, 16])),
-            basis_kind=draw(st.sampled_from(list(BasisKind))), slice_blocks=draw(st.integers(0, 2)),
+            basis_kind=draw(st.sampled_from(list(BasisKind))),
+            slice_blocks=draw(st.integers(0, 2)),
             group_tiles=draw(st.integers(1, 2)),
-        )  # fmt: skip
+        )
     n_oy, n_ox, stride = draw(st.integers(1, 3)), draw(st.integers(1, 7)), draw(st.integers(0, 2))
     width = (n_ox - 1) * stride + (kx - 1) * inp_kx + 1
     height = (n_oy - 1) * 2 + (ky - 1) + 1
@@ -44,10 +53,19 @@ def cases(draw: Any, modes: tuple[WMode, ...]) -> tuple[Form, dict[str, int], in
     n_m = draw(st.integers(1, m - base))
     acc_oy = n_ox + draw(st.integers(0, 2))
     fields = {
-        "m_base": base, "n_m": n_m, "n_oy": n_oy, "n_ox": n_ox, "inp_oy": 2 * width, "inp_ox": stride,
-        "inp_ky": width, "inp_cb": height * width, "acc_oy": acc_oy, "acc_mb": n_oy * acc_oy,
-        "acc": draw(st.integers(0, 5)), "inp": draw(st.integers(0, 3)),
-    }  # fmt: skip
+        "m_base": base,
+        "n_m": n_m,
+        "n_oy": n_oy,
+        "n_ox": n_ox,
+        "inp_oy": 2 * width,
+        "inp_ox": stride,
+        "inp_ky": width,
+        "inp_cb": height * width,
+        "acc_oy": acc_oy,
+        "acc_mb": n_oy * acc_oy,
+        "acc": draw(st.integers(0, 5)),
+        "inp": draw(st.integers(0, 3)),
+    }
     return form, fields, seed, draw(st.booleans())
 
 
@@ -66,19 +84,29 @@ def _offsets(form: Form, base: int) -> dict[str, int]:
     return out
 
 
-def _run(form: Form, fields: dict[str, int], seed: int, signed: bool, init: AccInit, shift_input: bool) -> None:
+def _run(
+    form: Form, fields: dict[str, int], seed: int, signed: bool, init: AccInit, shift_input: bool
+) -> None:
     rng = np.random.default_rng(seed)
     m, setw = len(form.weights), form.setw
     blocks = -(-((m // setw["mg"]) * setw["cg"]) // 16)
     inp = rng.integers(0, 256, (fields["inp"] + blocks * fields["inp_cb"] + 8, 16)).astype(np.uint8)
-    acc = rng.integers(-1000, 1000, (fields["acc"] + (m // 16 + 1) * fields["acc_mb"] + 1, 16)).astype(np.int32)
+    acc = rng.integers(-1000, 1000, (fields["acc"] + (m // 16 + 1) * fields["acc_mb"] + 1, 16)).astype(
+        np.int32
+    )
     qp = np.zeros((-(-m // 16) * 16, 4), np.int32)
     qp[:m, 0] = rng.integers(-(2**20), 2**20, m)
     idx = np.concatenate([form.bitmaps, form.ids])
     builder = Builder(
-        {Mem.INP: len(inp), Mem.ACC: len(acc), Mem.CODE: len(form.code), Mem.BASIS: len(form.basis),
-         Mem.IDX: len(idx), Mem.QP: len(qp)}
-    )  # fmt: skip
+        {
+            Mem.INP: len(inp),
+            Mem.ACC: len(acc),
+            Mem.CODE: len(form.code),
+            Mem.BASIS: len(form.basis),
+            Mem.IDX: len(idx),
+            Mem.QP: len(qp),
+        }
+    )
     result = acc.copy()
     loaded, address = inp, fields["inp"]
     if shift_input:
@@ -87,8 +115,14 @@ def _run(form: Form, fields: dict[str, int], seed: int, signed: bool, init: AccI
         skip = first * fields["inp_cb"]
         loaded = inp[skip:]
         address = (fields["inp"] - skip) % 65536
-    for mem, array in ((Mem.INP, loaded), (Mem.ACC, acc), (Mem.CODE, form.code), (Mem.BASIS, form.basis),
-                       (Mem.IDX, idx), (Mem.QP, qp)):  # fmt: skip
+    for mem, array in (
+        (Mem.INP, loaded),
+        (Mem.ACC, acc),
+        (Mem.CODE, form.code),
+        (Mem.BASIS, form.basis),
+        (Mem.IDX, idx),
+        (Mem.QP, qp),
+    ):
         builder.load_all(mem, np.ascontiguousarray(array))
     offsets = _offsets(form, fields["m_base"])
     offsets["ids"] = len(form.bitmaps) + fields["m_base"] // 16
@@ -128,12 +162,36 @@ def test_weights_beyond_int16() -> None:
     """Codes of 192, a basis of -128 and 16 terms reach 393216."""
     rng = np.random.default_rng(0)
     form = coded_form(
-        rng, WMode.DENSE, 16, 16, 16, 1, 1, 1, kind=RowKind.CHANNELS, s=16, basis_kind=BasisKind.SLICE,
-        slice_blocks=0, group_tiles=1, table=([0x7E, 0xFE] * 8, [192, -192] * 8),
-    )  # fmt: skip
+        rng,
+        WMode.DENSE,
+        16,
+        16,
+        16,
+        1,
+        1,
+        1,
+        kind=RowKind.CHANNELS,
+        s=16,
+        basis_kind=BasisKind.SLICE,
+        slice_blocks=0,
+        group_tiles=1,
+        table=([0x7E, 0xFE] * 8, [192, -192] * 8),
+    )
     assert np.abs(form.weights).max() > 32767
-    fields = {"m_base": 0, "n_m": 16, "n_oy": 2, "n_ox": 3, "inp_oy": 3, "inp_ox": 1, "inp_ky": 1, "inp_cb": 6,
-              "acc_oy": 3, "acc_mb": 6, "acc": 0, "inp": 0}  # fmt: skip
+    fields = {
+        "m_base": 0,
+        "n_m": 16,
+        "n_oy": 2,
+        "n_ox": 3,
+        "inp_oy": 3,
+        "inp_ox": 1,
+        "inp_ky": 1,
+        "inp_cb": 6,
+        "acc_oy": 3,
+        "acc_mb": 6,
+        "acc": 0,
+        "inp": 0,
+    }
     _run(form, fields, 1, False, AccInit.BIAS, False)
 
 
