@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm._tvm import ir, relax, structural_equal
+from sd_tvm._tvm import ir, relax, structural_equal, tvm
 from sd_tvm.errors import FormatError, UnsupportedModelError
 from sd_tvm.frontends.naming import identifier
 from sd_tvm.graph import TUPLE_GET, Graph, GraphInput, GraphNode
@@ -243,10 +243,10 @@ def to_graph(mod: IRModule, without_weights: Collection[str] = ()) -> tuple[Grap
 
 def graph_activations(mod: IRModule) -> dict[str, QParams]:
     """Calibrated quantisation of a module by the names that :func:`to_graph` gives its values."""
-    qparams, main = activation_qparams(mod), mod["main"]
-    names = node_names(mod)
-    aliases = {v for v, value in bindings_of(main) if not isinstance(value, relax.Call | relax.TupleGetItem)}
-    return {n: qparams[str(v.name)] for v, n in names.items() if str(v.name) in qparams and v not in aliases}
+    qparams, graph = activation_qparams(mod), to_graph(mod)[0]
+    values = {i.name for i in graph.inputs} | {n.name for n in graph.nodes}
+    named = [(n, str(v.name)) for v, n in node_names(mod).items() if n in values]
+    return {node: qparams[var] for node, var in named if var in qparams}
 
 
 def from_graph(
@@ -306,27 +306,26 @@ class _Reader:
         return text
 
     def build(self) -> IRModule:
+        """The module; nothing is half built when a node is refused."""
         builder = relax.BlockBuilder()
-        params = []
+        params, bindings = [], []
         for item in self.graph.inputs:
             self.variables[item.name] = item.name
             params.append(relax.Var(item.name, relax.TensorType(item.shape, item.dtype)))
             self.env[item.name] = params[-1]
-        with builder.function("main", params):
-            with builder.dataflow():
-                for node in self.graph.nodes:
-                    value = self._checked(node, builder)
-                    var = relax.DataflowVar(self._variable(node.name), value.ty)
-                    builder.emit_normalized(relax.VarBinding(var, value))
-                    self.env[node.name] = var
-                outputs = [self.env[name] for name in self.graph.outputs]
-                result = builder.emit_output(
-                    outputs[0] if len(outputs) == 1 else relax.Tuple(outputs), "output"
-                )
-            builder.emit_func_output(result)
+        for node in self.graph.nodes:
+            value = self._checked(node, builder)
+            self.env[node.name] = relax.DataflowVar(self._variable(node.name), value.ty)
+            bindings.append(relax.VarBinding(self.env[node.name], value))
+        outputs = [self.env[name] for name in self.graph.outputs]
+        result = builder.normalize(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
+        out = ir.Var("output", result.ty)
+        block = relax.DataflowBlock([*bindings, relax.VarBinding(out, result)])
+        func = relax.Function(params, relax.SeqExpr([block], out), out.ty)
+        mod = relax.transform.Normalize()(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}))
         nodes = {n.name for n in self.graph.nodes}
         names = {var: name for name, var in self.variables.items() if name in nodes}
-        return set_attr(builder.get(), NAMES_ATTR, names)
+        return set_attr(mod, NAMES_ATTR, names)
 
     def _checked(self, node: GraphNode, builder: Expr) -> Expr:
         """The node's expression, with the type that the graph states."""
