@@ -23,12 +23,12 @@ def demo(
 ) -> None:
     """Take EfficientNet-Lite0 through the whole path and write the report."""
     from sd_tvm.demo import run_demo
-    from sd_tvm.report.text import layer_table, metric_table
+    from sd_tvm.report.text import layer_tables, metric_table
 
     with console.progress() as progress:
         result = run_demo(out, config=config, n_images=images, progress=progress)
     screen = console.out()
-    screen.print(layer_table(result.report))
+    screen.print(*layer_tables(result.report, screen.width))
     if result.report.rejected:
         for row in result.report.rejected:
             screen.print(f"on the CPU: {row.node} ({row.op}): {row.reason}")

@@ -38,10 +38,10 @@ def profile(
     if as_json:
         typer.echo(report_to_json(report), nl=False)
         return
-    from sd_tvm.report.text import layer_table, metric_table
+    from sd_tvm.report.text import layer_tables, metric_table
 
     out = console.out()
-    out.print(layer_table(report))
+    out.print(*layer_tables(report, out.width))
     out.print(metric_table(report))
     if output is not None:
         out.print(f"report: {output / 'report.html'}")

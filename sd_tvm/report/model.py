@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sd_tvm.errors import FormatError
+from sd_tvm.report.groups import group_names, grouped
 
 #: Raised when a field changes its meaning or goes away; new optional fields do not raise it.
 SCHEMA_VERSION = 1
@@ -171,6 +172,14 @@ class Report:
         for row in self.layers:
             seen.update(dict.fromkeys(row.energy_fj or {}))
         return tuple(seen)
+
+    def group_sums(self) -> dict[str, int]:
+        """Femtojoules by group of components (:mod:`sd_tvm.report.groups`), groups that are zero left out."""
+        sums = dict.fromkeys(group_names(self.components), 0)
+        for row in self.layers:
+            for name, value in grouped(row.energy_fj).items():
+                sums[name] += value
+        return {name: value for name, value in sums.items() if value}
 
     def sums(self) -> dict[str, int]:
         """Sums over the rows: integers by name, energies by component as ``energy_fj.<name>``."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
 from sd_tvm.report import units
+from sd_tvm.report.groups import grouped
 from sd_tvm.report.model import LayerRow, Metric, Report
 from sd_tvm.report.plots import PALETTE, plot_report
 
 
 @dataclass(frozen=True)
 class Share:
-    """One component's part of the energy."""
+    """One group of components' part of the energy."""
 
     name: str
     energy: str
@@ -37,7 +39,8 @@ def render_page(report: Report, *, date: str | None = None) -> str:
         shares=energy_shares(report),
         plot=plot_report(report) if report.layers else "",
         date=date,
-        component_cells=component_cells,
+        groups=report.group_sums(),
+        energy_cells=energy_cells,
     )
 
 
@@ -57,17 +60,15 @@ def energy_shares(report: Report) -> list[Share]:
     """Parts of the energy by component, zeros left out."""
     if not report.timed:
         return []
-    sums = report.sums()
-    total = sums["energy_total_fj"] or 1
-    shares = []
-    for i, name in enumerate(report.components):
-        value = sums[f"energy_fj.{name}"]
-        if value:
-            colour = PALETTE[i % len(PALETTE)]
-            shares.append(Share(name, units.energy(value), 100 * value / total, colour))
-    return shares
+    groups = report.group_sums()
+    total = sum(groups.values()) or 1
+    return [
+        Share(name, units.energy(value), 100 * value / total, PALETTE[i % len(PALETTE)])
+        for i, (name, value) in enumerate(groups.items())
+    ]
 
 
-def component_cells(report: Report, row: LayerRow) -> list[str]:
-    """Energy of a row by component, in the order of ``report.components``."""
-    return [units.energy((row.energy_fj or {}).get(name, 0)) for name in report.components]
+def energy_cells(groups: Iterable[str], row: LayerRow) -> list[str]:
+    """Energy of a row by group, in the order of ``groups``."""
+    parts = grouped(row.energy_fj)
+    return [units.energy(parts.get(name, 0)) for name in groups]

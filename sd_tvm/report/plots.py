@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+from sd_tvm.report.groups import grouped
 from sd_tvm.report.model import LayerRow, Report
 
 if TYPE_CHECKING:
@@ -58,15 +59,13 @@ def _svg(figure: Figure) -> str:
 
 def _energy(axis: Axes, report: Report) -> None:
     base = [0.0] * len(report.layers)
-    for i, name in enumerate(report.components):
-        values = [(row.energy_fj or {}).get(name, 0) / 1e9 for row in report.layers]
-        if any(values):
-            axis.bar(
-                range(len(values)), values, 0.8, bottom=base, label=name, color=PALETTE[i % len(PALETTE)]
-            )
-            base = [a + b for a, b in zip(base, values, strict=True)]
+    names = report.group_sums()
+    for i, name in enumerate(names):
+        values = [grouped(row.energy_fj).get(name, 0) / 1e9 for row in report.layers]
+        axis.bar(range(len(values)), values, 0.8, bottom=base, label=name, color=PALETTE[i % len(PALETTE)])
+        base = [a + b for a, b in zip(base, values, strict=True)]
     axis.set_ylabel("energy, µJ")
-    axis.legend(ncols=min(6, len(report.components)), frameon=False, fontsize=8, loc="upper right")
+    axis.legend(ncols=max(1, len(names)), frameon=False, fontsize=8, loc="upper right")
 
 
 def _cycles(axis: Axes, report: Report) -> None:

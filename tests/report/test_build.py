@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from sd_tvm.report.build import (
     package_versions,
     timing_metrics,
 )
-from sd_tvm.report.text import layer_table, metric_table
+from sd_tvm.report.groups import GROUP_OF
+from sd_tvm.report.text import layer_tables, metric_table
 from sd_tvm.weights.tensor import WeightForm
 
 CASES: list[tuple[Layer, str, str, str]] = [
@@ -116,17 +118,35 @@ def test_config_and_constants(name: str) -> None:
     assert len(energy_constants(config)) == len(config.energy_table().entries)
 
 
+@pytest.mark.parametrize("width", [80, 200])
 @pytest.mark.parametrize("cycles", [100, None])
-def test_text_tables(cycles: int | None) -> None:
+def test_text_tables(cycles: int | None, width: int) -> None:
     rows = tuple(layer_row(layer.name, layer, stats(cycles), 1024) for layer, *_ in CASES)
-    console = Console(width=200, record=True)
+    console = Console(width=200, record=True, file=io.StringIO())
     report = Report("title", layers=rows, metrics=timing_metrics(rows, AcceleratorConfig.load()))
-    console.print(layer_table(report), metric_table(report))
+    console.print(*layer_tables(report, width), metric_table(report))
     text = console.export_text()
     assert "32x112x112" in text
     assert ("cycles" in text) == (cycles is not None)
+    assert len(layer_tables(report, width)) == (1 if width == 200 or cycles is None else 2)
 
 
 def test_versions() -> None:
     assert package_versions()["apache-tvm"] == "0.27.0.post1"
     assert "sd-tvm" in package_versions()
+
+
+def test_groups_lose_nothing() -> None:
+    energy = {"dram_weights": 5, "sram_inp": 7, "sram_out": 11, "something new": 13, "mac": 0}
+    row = layer_row("x", CASES[5][0], stats() | {"energy_fj": energy, "energy_total_fj": 36}, 1)
+    report = Report("t", layers=(row, row))
+    assert report.group_sums() == {"DRAM weights": 10, "SRAM": 36, "something new": 26}
+    assert sum(report.group_sums().values()) == report.sums()["energy_total_fj"]
+
+
+def test_every_component_of_the_simulator_has_a_group() -> None:
+    from sd_tvm.accelerator.isa import Program, encode
+    from sd_tvm.accelerator.timing import time_program
+
+    program = Program((encode("FINISH"),), (16,)).to_bytes()
+    assert set(time_program(program, AcceleratorConfig.load())["energy_fj"]) == set(GROUP_OF)
