@@ -227,7 +227,8 @@ class Evaluator {
       }
       uint64_t pass_cycles = 0;
       for (const uint32_t step : most_) pass_cycles += step;
-      AddTo(&cycles, std::max(pass_cycles, plan_.row_floor));
+      const bool is_last = n < machine_.m_slices;
+      AddTo(&cycles, std::max(pass_cycles, is_last ? plan_.last_row_floor : plan_.row_floor));
     }
     return cycles;
   }

@@ -79,11 +79,16 @@ std::vector<FilterRun> SplitByGroup(const isa::Gemm& gemm, uint32_t mg) {
 }
 
 void Finish(const Shape& s, GemmPlan* plan) {
-  const uint64_t group = std::max(
-      Product({plan->passes, std::max(plan->steps * s.step, plan->row_floor)}), plan->drain);
+  const auto group = [&](uint64_t row_floor) {
+    return std::max(Product({plan->passes, std::max(plan->steps * s.step, row_floor)}),
+                    plan->drain);
+  };
   plan->filter_passes = FilterPasses(s.machine, plan->runs);
   plan->cycles = plan->prologue + plan->drain;
-  AddTo(&plan->cycles, Product({plan->pixel_groups, plan->filter_passes, group}));
+  // Floors differ only for depthwise layers, which are one run.
+  AddTo(&plan->cycles,
+        Product({plan->pixel_groups, plan->filter_passes - 1, group(plan->row_floor)}));
+  AddTo(&plan->cycles, Product({plan->pixel_groups, group(plan->last_row_floor)}));
 }
 
 GemmPlan PlanConv(const Shape& s, uint32_t fold) {
@@ -102,6 +107,7 @@ GemmPlan PlanConv(const Shape& s, uint32_t fold) {
   const uint64_t port = CeilDiv(m.c_lines * lane_bytes * s.RowsPerKept(), m.port_bytes);
   const uint64_t rebuild = s.code ? uint64_t{plan.steps} * m.lines_per_re : 0;
   plan.row_floor = std::max(port, rebuild);
+  plan.last_row_floor = plan.row_floor;
   plan.prologue = m.decode + m.gemm_fill + rebuild;
   const uint64_t x_groups = CeilDiv(s.gemm.n_ox, m.f_lanes);
   plan.pixel_groups = s.gemm.n_oy * CeilDiv(x_groups, fold);
@@ -123,12 +129,15 @@ GemmPlan PlanDepthwise(const Shape& s) {
   const uint32_t fit = plan.rows == 0 ? s.gemm.n_oy : m.c_lines / plan.rows;
   plan.oy_at_once = std::max<uint32_t>(1, std::min(s.gemm.n_oy, fit));
   plan.passes = CeilDiv(plan.rows, m.c_lines);
-  const uint64_t slices = std::min(m.m_slices, s.gemm.n_m);
   const uint64_t pixels = std::min(m.f_lanes, s.gemm.n_ox);
-  const uint64_t bytes =
-      CeilDiv(slices, s.setw.mg) * s.InputRows(plan.oy_at_once) * s.Window(pixels, s.setw.n_kx);
+  const uint64_t channel_bytes = s.InputRows(plan.oy_at_once) * s.Window(pixels, s.setw.n_kx);
   const uint64_t rebuild = s.code ? uint64_t{plan.steps} * m.lines_per_re : 0;
-  plan.row_floor = std::max(CeilDiv(bytes, m.port_bytes), rebuild);
+  const auto row_floor = [&](uint64_t filters) {
+    return std::max(CeilDiv(CeilDiv(filters, s.setw.mg) * channel_bytes, m.port_bytes), rebuild);
+  };
+  const uint32_t last = s.gemm.n_m % m.m_slices;
+  plan.row_floor = row_floor(m.m_slices);
+  plan.last_row_floor = row_floor(last == 0 ? m.m_slices : last);
   plan.prologue = m.decode + m.gemm_fill + rebuild;
   plan.pixel_groups = CeilDiv(s.gemm.n_oy, plan.oy_at_once) * CeilDiv(s.gemm.n_ox, m.f_lanes);
   plan.drain = CeilDiv(plan.oy_at_once * pixels, m.drain_values);

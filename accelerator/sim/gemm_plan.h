@@ -26,18 +26,19 @@ struct FilterRun {
  * layer) of up to M filters. A group is `passes` row passes of `steps` steps each.
  */
 struct GemmPlan {
-  bool depthwise = false;   // one input channel a filter: lines hold kernel rows x output rows
-  bool code = false;        // weights are rebuilt from coefficients
-  bool taps = false;        // the steps of a row are taps along x, else channels
-  uint32_t steps = 0;       // of a row pass
-  uint32_t rows = 0;        // rows of a filter that lines work on (RAW8 conv: channels)
-  uint32_t fold = 1;        // groups of pixels that share the lines
-  uint32_t lines = 0;       // lines of one of them
-  uint32_t oy_at_once = 1;  // output rows of a group
-  uint64_t passes = 0;      // row passes of a group
-  uint64_t row_floor = 0;   // least cycles of a row pass: rebuild and input port
-  uint64_t drain = 0;       // cycles to drain a group
-  uint64_t prologue = 0;    // decode, fill, first rebuild
+  bool depthwise = false;       // one input channel a filter: lines hold kernel rows x output rows
+  bool code = false;            // weights are rebuilt from coefficients
+  bool taps = false;            // the steps of a row are taps along x, else channels
+  uint32_t steps = 0;           // of a row pass
+  uint32_t rows = 0;            // rows of a filter that lines work on (RAW8 conv: channels)
+  uint32_t fold = 1;            // groups of pixels that share the lines
+  uint32_t lines = 0;           // lines of one of them
+  uint32_t oy_at_once = 1;      // output rows of a group
+  uint64_t passes = 0;          // row passes of a group
+  uint64_t row_floor = 0;       // least cycles of a row pass: rebuild and input port
+  uint64_t last_row_floor = 0;  // the same when a pass has fewer filters than slices
+  uint64_t drain = 0;           // cycles to drain a group
+  uint64_t prologue = 0;        // decode, fill, first rebuild
   std::vector<FilterRun> runs;
 
   /*! \brief Groups of the output plane, for one pass over the filters. */

@@ -145,13 +145,14 @@ class Limits:
     overhead: int  # decode, fill, first rebuild, last drain
 
 
-def limits(m: Machine, g: dict[str, int], w: dict[str, int], fold: int) -> Limits:
+def limits(m: Machine, g: dict[str, int], w: dict[str, int], fold: int, filters: int) -> Limits:
+    """Limits of a pass over so many filters."""
     code, F = w["wmode"] != WMode.RAW8, m["f_lanes"]
     if w["cg"] == 1:
         steps = w["s"] if code else w["n_kx"]
         at_once = max(1, min(g["n_oy"], m["c_lines"] // slots_of(w)))
         lanes = list(range(min(F, g["n_ox"])))
-        channels = ceil(min(m["m_slices"], g["n_m"]) / w["mg"])
+        channels = ceil(filters / w["mg"])
         port = channels * input_rows(g, w, list(range(at_once))) * window(m, g, w, lanes, w["n_kx"])
         values = at_once * len(lanes)
     else:
@@ -181,7 +182,7 @@ def conv(m: Machine, g: dict[str, int], w: dict[str, int], fold: int) -> GemmCos
     else:
         steps = 1
         passes = [c for _ in range(w["n_ky"] * w["n_kx"]) for c in chunks(list(range(w["cg"])), lines)]
-    limit = limits(m, g, w, fold)
+    limit = limits(m, g, w, fold, m["m_slices"])
     K = sum(max(steps * worst_step(m, w), limit.row) for _ in passes)
     drain, cycles = limit.drain, limit.overhead
     filters: dict[int, list[int]] = {}
@@ -239,9 +240,8 @@ def depthwise(m: Machine, g: dict[str, int], w: dict[str, int]) -> GemmCost:
     taps = not code or w["rowkind"] == RowKind.TAPS
     density = KEPT.get(WMode(w["wmode"]), 16)
     at_once = max(1, min(g["n_oy"], m["c_lines"] // slots))
-    limit = limits(m, g, w, 1)
-    K = sum(max(steps * worst_step(m, w), limit.row) for _ in chunks(list(range(slots)), m["c_lines"]))
-    drain, cycles = limit.drain, limit.overhead
+    passes = chunks(list(range(slots)), m["c_lines"])
+    cycles = limits(m, g, w, 1, 1).overhead
     terms = 2 if any(w[f"code{i}"] & 8 for i in range(16)) else 1
     planes = steps + (density != 16)
     for oys, xs in product(chunks(list(range(g["n_oy"])), at_once), chunks(list(range(g["n_ox"])), F)):
@@ -251,8 +251,9 @@ def depthwise(m: Machine, g: dict[str, int], w: dict[str, int]) -> GemmCost:
         if w["wmode"] == WMode.SHARED:
             e["idx_read_bytes"] += ceil(g["n_m"] / m["m_slices"]) * 16 * ceil(rows / 128)
         for fs in chunks(list(range(g["n_m"])), m["m_slices"]):
-            cycles += max(K, drain)
             n = len(fs)
+            limit = limits(m, g, w, 1, n)
+            cycles += max(sum(max(steps * worst_step(m, w), limit.row) for _ in passes), limit.drain)
             width = window(m, g, w, xs, steps) if taps else len(xs) * steps
             e["fifo_bytes"] += n * slots * len(oys) * width
             e["picker_bytes"] += n * slots * len(oys) * width if density != 16 else 0

@@ -75,10 +75,10 @@ def evaluate(
         passes = [(0, c) for c in chunks(list(range(slots)), lines)]
     else:
         passes = [(k, c) for k in range(w["n_ky"] * w["n_kx"]) for c in chunks(list(range(w["cg"])), lines)]
-    limit = costs.limits(m, g, w, fold)
-    cycles, digits = limit.overhead, 0
+    cycles, digits = costs.limits(m, g, w, fold, 1).overhead, 0
     for oys, xs in product(chunks(list(range(g["n_oy"])), at_once), chunks(list(range(g["n_ox"])), fold * F)):
         for filters in chunks(list(range(g["n_m"])), m["m_slices"]):
+            limit = costs.limits(m, g, w, fold, len(filters))
             K = 0
             for tap, held in passes:
                 # Lines of all slices: (elements of its row by step, pixels of its lanes).

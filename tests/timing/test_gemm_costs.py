@@ -87,6 +87,22 @@ def test_gemm(pair: tuple[Op, Op], shape: dict[str, int]) -> None:
     compare(timer, [form, product], timer.cycles([form]) + expected.cycles, expected.events)
 
 
+@settings(max_examples=150)
+@given(gemms(), st.fixed_dictionaries(SHAPES))
+def test_a_larger_array_is_never_slower(pair: tuple[Op, Op], shape: dict[str, int]) -> None:
+    # Twice the slices, not any number of more: 6 filters in 3 + 3 can beat 4 + 2 where the port is narrow.
+    for key, values in {
+        "m_slices": [1, 2, 4, 8, 16, 64],
+        "port_bytes_per_cycle": [8, 16, 100, 512],
+        "drain_values_per_cycle": [1, 2, 4],
+        "fold_mask": [1, 3, 7],
+        "lanes_per_line": [1, 2, 3, 4],
+        "lines_per_re": [8, 4, 2, 1],
+    }.items():
+        times = [Timer(overrides=shape | {key: value}).cycles(list(pair)) for value in values]
+        assert times == sorted(times, reverse=True), key
+
+
 @st.composite
 def boxes(draw: st.DrawFn) -> dict[str, Any]:
     x, y, z = draw(st.integers(1, 20)), draw(st.integers(1, 6)), draw(st.integers(1, 4))
