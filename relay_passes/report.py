@@ -73,12 +73,15 @@ def place(mod: Any, target: Target, layers: Mapping[str, str]) -> Any:
     target
         Where the layers went.
     layers
-        Layer name -> reason, appended to the row's own (may be empty).
+        Layer name -> reason (may be empty), appended to that of the layer's first row; the others say
+        that they are fused into it.
     """
-    rows = []
+    rows, seen = [], set[str]()
     for row in node_reports(mod):
         if row.layer in layers:
-            reason = "; ".join(r for r in (row.reason, layers[row.layer]) if r)
+            said = row.layer in seen
+            seen.add(row.layer)
+            reason = row.reason if said else "; ".join(r for r in (row.reason, layers[row.layer]) if r)
             row = replace(row, target=target, reason=reason)
         rows.append(row)
     return with_reports(mod, rows)

@@ -1,0 +1,157 @@
+"""Placement: the same integers on the CPU, with CPU schedules and on the simulated accelerator."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from passes import nets
+from passes.running import QUICK, inputs, run
+from passes.test_partition import ALL_SD, INT8, SPARSE, integer
+
+from sd_tvm import backend
+from sd_tvm._tvm import relax, tirx, tvm
+from sd_tvm.accelerator.config import AcceleratorConfig
+from sd_tvm.errors import ConfigError, ScheduleError
+from sd_tvm.relay_passes import offload
+from sd_tvm.relay_passes.lower_cpu import CPU_ATTR, LowerToCPU
+from sd_tvm.relay_passes.offload import EXTERNAL_MODS, Offload
+from sd_tvm.relay_passes.pipeline import accelerator_passes, to_integer
+from sd_tvm.relay_passes.report import node_reports
+from sd_tvm.schedules.ops import LAYER_ATTR
+
+backend.register()
+
+
+def steps(mod: Any, passes: list[Any]) -> Any:
+    for step in passes:
+        mod = step(mod)
+    return mod
+
+
+@pytest.mark.parametrize("name", nets.NETS)
+def test_bit_equal_on_cpu_and_accelerator(name: str) -> None:
+    mod = nets.NETS[name]()
+    _, result = integer(mod, ALL_SD)
+    x = inputs(mod, 1)[0]
+    scheduled = run(relax.get_pipeline("zero")(LowerToCPU()(result)), x)
+    for a, b in zip(scheduled, run(result, x, "sd_accel"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    placed = Offload()(result)
+    assert {r.target for r in node_reports(placed) if r.layer} == {"sd_accel"}
+
+
+@pytest.mark.parametrize("config", AcceleratorConfig.names())
+@pytest.mark.parametrize("recipe", [INT8, SPARSE], ids=["int8", "8:16"])
+def test_configurations_and_weights(config: str, recipe: Any) -> None:
+    mod = nets.classifier()
+    _, result = integer(mod, recipe)
+    x = inputs(mod, 1)[0]
+    np.testing.assert_array_equal(run(result, x)[0], run(result, x, f"sd_accel/{config}")[0])
+
+
+@pytest.mark.parametrize("name", ["classifier", "conv1d"])
+def test_dynamic(name: str) -> None:
+    mod = nets.NETS[name]()
+    _, result = integer(mod, ALL_SD, calibrate=False)
+    x = inputs(mod, 1)[0]
+    np.testing.assert_allclose(run(result, x)[0], run(result, x, "sd_accel")[0], rtol=1e-5, atol=1e-5)
+
+
+def test_cpu_schedules_keep_the_record() -> None:
+    result = LowerToCPU()(integer(nets.residual(), ALL_SD)[1])
+    layers = [
+        f for _, f in result.functions_items() if isinstance(f, tirx.PrimFunc) and LAYER_ATTR in f.attrs
+    ]
+    assert len(layers) == 3
+    assert all(CPU_ATTR in f.attrs for f in layers)
+    assert {r.target for r in node_reports(result)} == {"cpu-integer"}
+    again = LowerToCPU()(result)
+    tvm.ir.assert_structural_equal(again, result)
+    assert {r.target for r in node_reports(Offload()(result))} == {"cpu-integer"}
+
+
+def test_offloaded_functions_are_gone() -> None:
+    result = Offload()(integer(nets.classifier(), ALL_SD)[1])
+    assert not any(LAYER_ATTR in (f.attrs or {}) for _, f in result.functions_items())
+    text = result.script()
+    for name in ("stem", "mean", "fc"):
+        assert f'R.call_dps_packed("{name}"' in text
+    (module,) = result.attrs[EXTERNAL_MODS]
+    assert module.kind == "sd_accel"
+
+
+def test_other_external_modules_stay() -> None:
+    result = integer(nets.conv_relu(), ALL_SD)[1]
+    other = tvm.compile(nets.conv_relu(), target=tvm.target.Target(QUICK)).mod
+    placed = Offload()(result.with_attr(EXTERNAL_MODS, [other]))
+    assert [m.kind for m in placed.attrs[EXTERNAL_MODS]] == [other.kind, "sd_accel"]
+
+
+def test_a_layer_that_does_not_fit_stays(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compile_layer = offload.compile_layer
+
+    def refuse(func: Any, config: Any) -> bytes:
+        if '"name": "b"' in str(func.attrs[LAYER_ATTR]):
+            raise ScheduleError("tile of b needs 9 MB", expected="8 MB", fix="a larger buffer")
+        return compile_layer(func, config)
+
+    monkeypatch.setattr(offload, "compile_layer", refuse)
+    mod = nets.residual()
+    _, result = integer(mod, ALL_SD)
+    rows = {r.node: r for r in node_reports(Offload()(result))}
+    assert rows["a"].target == "sd_accel"
+    assert rows["b"].target == rows["b_bias"].target == "cpu-integer"
+    assert "tile of b needs 9 MB" in rows["b"].reason
+    assert rows["b_bias"].reason == "fused into b"
+    assert "b stays on the CPU: tile of b needs 9 MB" in caplog.text
+    x = inputs(mod, 1)[0]
+    np.testing.assert_array_equal(run(result, x)[0], run(result, x, "sd_accel")[0])
+
+
+def test_configuration_errors() -> None:
+    with pytest.raises(ConfigError, match="nonsense"):
+        Offload("nonsense")
+
+
+def test_nothing_runs_twice() -> None:
+    mod = nets.conv_relu()
+    assert [p.info.name for p in to_integer(mod)][-2:] == ["sd.Decompose", "sd.Partition"]
+    decomposed, result = integer(mod, ALL_SD)
+    assert [p.info.name for p in to_integer(decomposed)] == ["sd.Partition"]
+    assert to_integer(result) == []
+    placed = steps(result, accelerator_passes(result))
+    assert placed.attrs[EXTERNAL_MODS][0].kind == "sd_accel"
+    assert steps(placed, accelerator_passes(placed)).attrs[EXTERNAL_MODS].same_as(placed.attrs[EXTERNAL_MODS])
+
+
+FRESH = """
+import sys
+import numpy as np
+import tvm
+from tvm.runtime.vm import VirtualMachine
+module, x, y = sys.argv[1:]
+vm = VirtualMachine(tvm.runtime.load_module(module), tvm.cpu())
+np.save(y, vm["main"](tvm.runtime.tensor(np.load(x))).numpy())
+"""
+
+
+def test_exported_module_in_a_fresh_process(tmp_path: Path) -> None:
+    mod = nets.classifier()
+    _, result = integer(mod, ALL_SD)
+    x = inputs(mod, 1)[0]
+    executable = tvm.compile(result, target="sd_accel")
+    executable.export_library(str(tmp_path / "net.so"))
+    np.save(tmp_path / "x.npy", x)
+    for env in ({}, {"TVM_USE_RUNTIME_LIB": "1"}):
+        args = [str(tmp_path / n) for n in ("net.so", "x.npy", "y.npy")]
+        environment = {**os.environ, **env}
+        subprocess.run([sys.executable, "-c", FRESH, *args], check=True, env=environment)
+        np.testing.assert_array_equal(np.load(args[2]), run(result, x)[0])
