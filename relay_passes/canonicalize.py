@@ -13,6 +13,7 @@ from sd_tvm.relay_passes._rewrite import (
     Expr,
     IRModule,
     Rewriter,
+    bindings_of,
     const,
     constant,
     is_call,
@@ -184,4 +185,17 @@ class Canonicalize:
 
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         """The pass."""
-        return relax.transform.FoldConstant()(rewrite(mod, _all))
+        mod = rewrite(mod, _all)
+        return mod if _calls_on_constants(mod) else relax.transform.FoldConstant()(mod)
+
+
+def _calls_on_constants(mod: IRModule) -> bool:
+    """Whether a TIR function has constant operands only: a compressed weight, which must stay one."""
+    return any(
+        is_call(value, "relax.call_tir")
+        and isinstance(value.args[1], relax.Tuple)
+        and all(constant(a) is not None for a in value.args[1].fields)
+        for _, func in mod.functions_items()
+        if isinstance(func, relax.Function)
+        for _, value in bindings_of(func)
+    )

@@ -16,7 +16,7 @@ from sd_tvm._tvm import ir, relax, tvm
 from sd_tvm.calibration.data import InputSpec
 from sd_tvm.calibration.ops import NotEvaluated, evaluate
 from sd_tvm.errors import UnsupportedModelError
-from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, bindings_of, constant
+from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, bindings_of, constant, is_call
 
 Array = npt.NDArray[Any]
 
@@ -146,7 +146,17 @@ class Interpreter:
         try:
             return args, evaluate(value, args)
         except NotEvaluated:
-            return args, self._through_tvm(step, env)
+            weight = self._weight(step)
+            return args, self._through_tvm(step, env) if weight is None else weight
+
+    def _weight(self, step: Step) -> Array | None:
+        """A compressed weight is rebuilt here: compiling its PrimFunc would take longer."""
+        if not (step.constant and is_call(step.value, "relax.call_tir")):
+            return None
+        from sd_tvm.relay_passes._weights import read_weight
+
+        found = read_weight(self.mod, step.value)
+        return None if found is None else found[1].dequantize()
 
     def _through_tvm(self, step: Step, env: dict[Expr, Any]) -> Any:
         """Compile a function of this one binding (once) and run it."""
@@ -159,6 +169,7 @@ class Interpreter:
                 builder.emit_func_output(out)
             mod = builder.get()
             del mod["main"]
+            mod = relax.transform.DeadCodeElimination(["sd_step"])(mod)
             executable = tvm.compile(relax.get_pipeline("zero")(mod), target="llvm")
             self._compiled[step.name] = relax.VirtualMachine(executable, tvm.cpu())
         arrays = [tvm.runtime.tensor(np.asarray(env[v], order="C")) for v in operands]

@@ -15,8 +15,10 @@ from passes.running import inputs, run
 from sd_tvm._tvm import relax, tvm
 from sd_tvm.calibration import Interpreter
 from sd_tvm.frontends import load_model
+from sd_tvm.recipe import Recipe
 from sd_tvm.relay_passes._rewrite import bindings_of, constant, is_call
 from sd_tvm.relay_passes.canonicalize import Canonicalize
+from sd_tvm.relay_passes.decompose import Decompose
 from sd_tvm.relay_passes.fold_batch_norm import FoldBatchNorm
 from sd_tvm.relay_passes.fold_pad import FoldPad
 
@@ -227,6 +229,15 @@ def test_a_layer_with_two_readers_is_not_scaled() -> None:
     assert ops(new) == ["conv2d", "add", "multiply"]
     x = inputs(mod, 1)[0]
     same(execute(new, [x]), execute(mod, [x]))
+
+
+def test_compressed_weights_stay_compressed() -> None:
+    mod = NETS["classifier"]()
+    decomposed = Decompose(Recipe.named("int8"))(mod)
+    new = apply(decomposed, "all")
+    assert ops(new) == ops(decomposed)
+    x = inputs(mod, 1)[0]
+    same(execute(new, [x]), run(decomposed, x))
 
 
 def test_names_of_layers_survive() -> None:
