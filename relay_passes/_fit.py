@@ -5,28 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from sd_tvm.calibration.moments import Moments
-from sd_tvm.decompose.basis8 import guard_scales
 from sd_tvm.decompose.calibrated import fit_calibrated
 from sd_tvm.decompose.fit import fit as fit_data_free
 from sd_tvm.decompose.official import OfficialOptions, decompose_official
+from sd_tvm.decompose.select import quantize_raw as quantize_int8
 from sd_tvm.errors import RecipeError
 from sd_tvm.recipe import LayerPlan, Recipe
 from sd_tvm.relay_passes._weights import WeightedLayer
 from sd_tvm.weights.rows import RowGeometry
-from sd_tvm.weights.tensor import RawWeight, SDWeight, Weight, WeightForm
+from sd_tvm.weights.tensor import SDWeight, Weight, WeightForm
 
-INT8_MAX = 127
-
-
-def quantize_int8(array: npt.NDArray[np.float32]) -> RawWeight:
-    """float32 (M, Cg, KH, KW) in int8, one symmetric scale a filter."""
-    top = np.abs(array).reshape(array.shape[0], -1).max(axis=1)
-    scale = guard_scales(top / INT8_MAX)
-    values = np.rint(array / scale.astype(np.float64)[:, None, None, None])
-    return RawWeight(np.clip(values, -INT8_MAX, INT8_MAX).astype(np.int8), scale)
+__all__ = ["fit_layer", "quantize_int8"]
 
 
 def fit_layer(

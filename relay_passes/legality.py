@@ -1,8 +1,8 @@
 """Which Relax operators become integer layers, and under which conditions: one table.
 
 :data:`OPERATORS` is the only place that names supported operators. The passes ask :func:`check`;
-``docs/operators.md`` is :func:`markdown` of it; the tests run over it. To support an operator, add a row
-here and its layer in ``relay_passes/layers.py``.
+``docs/operators.md`` holds :func:`markdown` of it; the tests run over it. To support an operator, add a row
+here and its layer in ``relay_passes/_integer.py`` and ``_emit.py``.
 """
 
 from __future__ import annotations
@@ -304,9 +304,9 @@ def check(node: Node) -> tuple[Operator | None, str]:
 
 
 def markdown() -> str:
-    """The table of supported operators for the documentation."""
+    """The table of supported operators and what their conditions mean, for ``docs/operators.md``."""
     lines = ["| operator | becomes | what | conditions |", "|---|---|---|---|"]
     for row in OPERATORS.values():
-        conditions = "; ".join(f"{c.doc}" for c in row.constraints)
+        conditions = "; ".join(c.doc for c in row.constraints)
         lines.append(f"| `{row.op}` | {row.role} | {row.doc} | {conditions} |")
     return "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,3 +130,9 @@ def test_documentation_names_every_operator() -> None:
     text = markdown()
     assert all(f"`{name}`" in text for name in OPERATORS)
     assert all(row.doc.endswith(".") for row in OPERATORS.values())
+
+
+def test_page_of_operators_is_up_to_date() -> None:
+    page = Path(__file__).resolve().parents[2].joinpath("docs", "operators.md").read_text(encoding="utf-8")
+    table = page.partition("<!-- begin operators -->\n")[2].partition("<!-- end operators -->")[0]
+    assert table == markdown(), "paste sd_tvm.relay_passes.legality.markdown() between the marks"
