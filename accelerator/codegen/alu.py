@@ -102,7 +102,7 @@ class AluNest:
         identity = 0
         if self.op is AluOp.MAX:
             identity = int(tvm.tirx.min_value(str(step.buffer.dtype)).value)
-        own = isinstance(value.a, ir.TensorLoad) and value.a.source in (step.buffer,)
+        own = isinstance(value.a, ir.TensorLoad) and hash(value.a.source) == hash(step.buffer)
         if (
             set(init.first) != reduced
             or not isinstance(init.value, tirx.IntImm)

@@ -10,10 +10,9 @@ from typing import Any
 from sd_tvm._tvm import ir, tirx
 from sd_tvm.accelerator.codegen.expr import (
     Env,
+    Key,
     Linear,
-    Ranges,
     at_least_zero,
-    conjunction,
     linear,
     narrow,
     unmapped,
@@ -91,10 +90,11 @@ def boxes(dims: list[Dim], chip: int, dram: int, chip_word: int, dram_word: int)
     ratio = chip_word // dram_word
     x = Dim(n, 1, ratio, 0, n)
     if n == 1:
-        row = next((d for d in words if (d.chip, d.dram) == (1, ratio)), None)
+        # Where one step only has data, its stride in DRAM does not matter.
+        row = next((d for d in words if d.chip == 1 and (d.dram == ratio or d.hi - d.lo <= 1)), None)
         if row is not None:
             words.remove(row)
-            x = row
+            x = replace(row, dram=ratio)
     words.sort(key=lambda d: (not d.padded, d.chip))
     point = Dim(1, 0, 0, 0, 1)
     y, z, *rest = [*words, point, point]
@@ -132,7 +132,7 @@ def _copy_dims(
 class LoadNest:
     """A nest that copies an operand to the chip, with padding and widening."""
 
-    def __init__(self, nest: Nest, segments: dict[Any, int]) -> None:
+    def __init__(self, nest: Nest, segments: dict[Key, int]) -> None:
         self.nest = nest
         store = nest.only_store()
         self.buffer = store.buffer
@@ -145,13 +145,19 @@ class LoadNest:
             condition, value, otherwise = value.args
             if not isinstance(otherwise, tirx.IntImm):
                 raise unmapped("padding with something else than a constant", otherwise)
-            self.conditions = [at_least_zero(c) for c in conjunction(condition)]
+            self.conditions = at_least_zero(condition)
             self.pad = int(otherwise.value)
             if self.widen and self.pad != self.zero_point:
                 raise unmapped("a widening copy padded with another value than its zero point", self.pad)
-        if not isinstance(value, ir.TensorLoad) or value.source not in segments:
+        #: Without a source everything is padding.
+        self.sourced = not isinstance(value, tirx.IntImm)
+        if not self.sourced:
+            self.pad, self.segment, self.dram = int(value.value), 0, Linear()
+            self.signed, self.bytes = False, 1
+            return
+        if not isinstance(value, ir.TensorLoad) or hash(value.source) not in segments:
             raise unmapped("the value of a load", value)
-        self.segment = segments[value.source]
+        self.segment = segments[hash(value.source)]
         self.dram = _plain(value.indices[0])
         self.signed = str(value.source.dtype) == "int8"
         self.bytes = element_bytes(value.source)
@@ -162,16 +168,18 @@ class LoadNest:
         if ranges is None:
             return []
         data = dict(ranges)
-        exists = True
+        exists = self.sourced
         for condition in self.conditions:
             exists = narrow(data, condition, env) and exists
         data = {v: (lo, max(lo, hi)) for v, (lo, hi) in data.items()}
         place = memory.of(self.buffer)
         dims, chip, dram = _copy_dims(self.nest, ranges, self.chip.bind(env), self.dram.bind(env), data)
         if not exists:
-            dims, dram = [replace(d, lo=0, hi=d.n) for d in dims], 0
+            # Padding alone: any layout in DRAM will do, the one on chip makes one run.
+            dims, dram = [replace(d, lo=0, hi=d.n, dram=d.chip) for d in dims], 0
         dram_word = _DRAM_WORD // self.bytes
         chip_word = _LANES if self.mem in (Mem.ACC, Mem.INP) else dram_word
+        dram_word = dram_word if exists else chip_word
         out = []
         for box in boxes(dims, chip, dram, chip_word, dram_word):
             for part in [box] if exists else _pads_only(box):
@@ -213,17 +221,17 @@ class LoadNest:
 class StoreNest:
     """A nest that copies results from the chip."""
 
-    def __init__(self, nest: Nest, segments: dict[Any, int]) -> None:
+    def __init__(self, nest: Nest, segments: dict[Key, int]) -> None:
         self.nest = nest
         store = nest.only_store()
         value = store.value
-        if not isinstance(value, ir.TensorLoad) or store.buffer not in segments:
+        if not isinstance(value, ir.TensorLoad) or hash(store.buffer) not in segments:
             raise unmapped("the value of a store", value)
         self.mem = memory_of(value.source)
         if self.mem not in (Mem.OUT, Mem.ACC):
             raise unmapped("a store from", self.mem)
         self.buffer = value.source
-        self.segment = segments[store.buffer]
+        self.segment = segments[hash(store.buffer)]
         self.chip, self.dram = _plain(value.indices[0]), _plain(store.index)
         self.bytes = element_bytes(store.buffer)
 

@@ -12,8 +12,9 @@ from sd_tvm._tvm import ir, tirx
 from sd_tvm.errors import CodegenError
 
 Expr = Any
-Var = Any
-Env = Mapping[Var, Any]
+#: A loop variable or a buffer: the hash of its node, which is its identity and cheap to compare.
+Key = int
+Env = Mapping[Key, Any]
 
 _BINARY: dict[Any, Callable[[Any, Any], Any]] = {
     tirx.Add: lambda a, b: a + b,
@@ -51,12 +52,12 @@ class Linear:
     """
 
     const: int = 0
-    coef: dict[Var, int] = field(default_factory=dict)
+    coef: dict[Key, int] = field(default_factory=dict)
     atoms: list[tuple[int, Expr]] = field(default_factory=list)
 
-    def of(self, var: Var | None) -> int:
+    def of(self, var: Key) -> int:
         """Coefficient of a variable."""
-        return 0 if var is None else self.coef.get(var, 0)
+        return self.coef.get(var, 0)
 
     def bind(self, env: Env) -> Linear:
         """Variables of ``env`` replaced by their values; atoms stay."""
@@ -92,7 +93,8 @@ def _collect(expr: Expr, factor: int, out: Linear) -> None:
     elif kind is tirx.Mul and type(expr.a) is tirx.IntImm:
         _collect(expr.b, factor * int(expr.a.value), out)
     elif kind is tirx.Var:
-        out.coef[expr] = out.coef.get(expr, 0) + factor
+        var = hash(expr)
+        out.coef[var] = out.coef.get(var, 0) + factor
     else:
         out.atoms.append((factor, expr))
 
@@ -109,9 +111,10 @@ def evaluate(expr: Expr, env: Env) -> Any:
     if kind is tirx.IntImm:
         return int(expr.value)
     if kind is tirx.Var:
-        if expr not in env:
+        var = hash(expr)
+        if var not in env:
             raise unmapped("a free variable", expr)
-        return env[expr]
+        return env[var]
     if kind is tirx.Cast:
         return evaluate(expr.value, env)
     if kind is tirx.Select:
@@ -130,31 +133,31 @@ def conjunction(expr: Expr) -> list[Expr]:
     return [expr]
 
 
-def at_least_zero(expr: Expr) -> Linear:
-    """Linear form that is >= 0 exactly where a comparison holds.
+def at_least_zero(expr: Expr) -> list[Linear]:
+    """Linear forms that are all >= 0 exactly where a chain of comparisons holds.
 
     Raises
     ------
     CodegenError
-        If it is no comparison of linear forms.
+        If it is no conjunction of comparisons of linear forms.
     """
-    kind = type(expr)
-    if kind is tirx.LE:
-        out = linear(expr.b - expr.a)
-    elif kind is tirx.LT:
-        out = linear(expr.b - expr.a - 1)
-    elif kind is tirx.GE:
-        out = linear(expr.a - expr.b)
-    elif kind is tirx.GT:
-        out = linear(expr.a - expr.b - 1)
-    else:
-        raise unmapped("a condition", expr)
-    if out.atoms:
-        raise unmapped("a condition that is not linear", expr)
+    out: list[Linear] = []
+    for term in conjunction(expr):
+        kind = type(term)
+        if kind in (tirx.LE, tirx.EQ):
+            out.append(linear(term.b - term.a))
+        if kind in (tirx.GE, tirx.EQ):
+            out.append(linear(term.a - term.b))
+        if kind is tirx.LT:
+            out.append(linear(term.b - term.a - 1))
+        if kind is tirx.GT:
+            out.append(linear(term.a - term.b - 1))
+        if kind not in (tirx.LE, tirx.EQ, tirx.GE, tirx.LT, tirx.GT) or out[-1].atoms:
+            raise unmapped("a condition", term)
     return out
 
 
-Ranges = dict[Var, tuple[int, int]]
+Ranges = dict[Key, tuple[int, int]]
 
 
 def narrow(ranges: Ranges, condition: Linear, env: Env) -> bool:

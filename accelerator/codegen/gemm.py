@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sd_tvm._tvm import ir, tirx
-from sd_tvm.accelerator.codegen.expr import Env, Linear, Ranges, evaluate, linear, loads, unmapped
+from sd_tvm.accelerator.codegen.expr import Env, Key, Linear, Ranges, evaluate, linear, loads, unmapped
 from sd_tvm.accelerator.codegen.memory import MemoryMap, memory_of
 from sd_tvm.accelerator.codegen.stream import Access, Stream
 from sd_tvm.accelerator.codegen.tree import Nest
@@ -109,7 +109,7 @@ class GemmNests:
         self._match_mac()
         self._match_bias()
         self._match_rebuild(rebuild)
-        self._setw: dict[str, int] | None = None
+        self._inp_kx = -1
 
     def _match_mac(self) -> None:
         """psum = 0 at the first step; psum += int32(x) * int32(w)."""
@@ -119,14 +119,14 @@ class GemmNests:
         axes = self.mac.axes
         reduced = {axes[a] for a in ("c", "ky", "kx") if self.mac.extents[axes[a]] > 1}
         starts = set(init.first) == reduced and isinstance(init.value, tirx.IntImm)
-        if not starts or int(init.value.value) != 0 or step.first or init.buffer not in (step.buffer,):
+        if not starts or int(init.value.value) != 0 or step.first or hash(init.buffer) != hash(step.buffer):
             raise unmapped("the start of a sum", init.value)
         self.psum = linear(step.index)
         value = step.value
         if not isinstance(value, tirx.Add) or not isinstance(value.b, tirx.Mul):
             raise unmapped("the step of a sum", value)
         product = value.b
-        same = isinstance(value.a, ir.TensorLoad) and value.a.source in (step.buffer,)
+        same = isinstance(value.a, ir.TensorLoad) and hash(value.a.source) == hash(step.buffer)
         if not same or not linear(value.a.indices[0]) == self.psum == linear(init.index):
             raise unmapped("the step of a sum", value)
         self.inp, self.weight = (_widened(f) for f in (product.a, product.b))
@@ -177,20 +177,24 @@ class GemmNests:
 
     def _match_rebuild(self, rebuild: list[Nest]) -> None:
         """Collect what the rebuild nests read on chip; their last one writes the MAC's weights."""
-        self.reads: dict[Any, list[tuple[Nest, Any]]] = {}
+        self.reads: list[tuple[Any, list[_Start]]] = []
+        starts: dict[Key, list[_Start]] = {}
         for nest in rebuild:
             for store in nest.stores:
                 if str(store.buffer.scope()) != marks.W:
                     raise unmapped("a rebuilt weight outside the array", store.buffer)
                 for load in loads(store.value):
                     if memory_of(load.source) is not None:
-                        self.reads.setdefault(load.source, []).append((nest, load.indices[0]))
+                        if hash(load.source) not in starts:
+                            starts[hash(load.source)] = []
+                            self.reads.append((load.source, starts[hash(load.source)]))
+                        starts[hash(load.source)].append(_Start(nest, load.indices[0]))
         if self.layer.form is None:
             if rebuild or memory_of(self.weight.source) is not Mem.CODE:
                 raise unmapped("the weights of a MAC", self.weight)
             return
         last = rebuild[-1].only_store() if rebuild else None
-        if last is None or last.buffer not in (self.weight.source,):
+        if last is None or hash(last.buffer) != hash(self.weight.source):
             raise unmapped("weights that no rebuild nest makes", self.weight)
         made, axes = linear(last.index), rebuild[-1].axes
         for axis, var in axes.items():
@@ -236,10 +240,9 @@ class GemmNests:
         fields |= inp
         weights, reads = self._weights(env, memory, held, operands, m_base, n_m)
         fields |= weights
-        setw = _setw(self.layer, inp_kx)
-        if setw != self._setw:
-            stream.emit("SETW", setw)
-            self._setw = setw
+        if inp_kx != self._inp_kx:
+            stream.emit("SETW", _setw(self.layer, inp_kx))
+            self._inp_kx = inp_kx
         reads.append(Access(Mem.INP, *memory.of(self.inp.source).span))
         reads.append(Access(Mem.QP, qp, qp + n_m))
         last = (extent["mb"] - 1) * fields["acc_mb"] + (extent["oy"] - 1) * fields["acc_oy"] + extent["ox"]
@@ -326,9 +329,9 @@ class GemmNests:
         per_filter = form.n_slices(geometry) * basis_words
         fields: dict[str, int] = {}
         reads: list[Access] = []
-        for buffer, uses in self.reads.items():
+        for buffer, starts in self.reads:
             place = memory.of(buffer)
-            first = min(_first(nest, index, env) for nest, index in uses)
+            first = min(start.at(env) for start in starts)
             word = place.start + first // 16
             segment, dram = held.of(place.mem, word)
             if first % 16:
@@ -354,10 +357,11 @@ class GemmNests:
 
 
 def _widened(expr: Any) -> Any:
-    """Load under an int32 cast."""
-    if not isinstance(expr, tirx.Cast) or not isinstance(expr.value, ir.TensorLoad):
+    """Load that is int32 or under an int32 cast."""
+    load = expr.value if isinstance(expr, tirx.Cast) else expr
+    if not isinstance(load, ir.TensorLoad) or str(expr.ty.dtype) != "int32":
         raise unmapped("a factor of a MAC", expr)
-    return expr.value
+    return load
 
 
 def _whole(index: Linear, elements: int) -> int:
@@ -367,16 +371,22 @@ def _whole(index: Linear, elements: int) -> int:
     return index.const // elements
 
 
-def _first(nest: Nest, index: Any, env: Env) -> int:
-    """Lowest byte that a rebuild nest reads: all its own loops at their start."""
-    point = dict(env) | dict.fromkeys(nest.extents, 0)
-    form = linear(index)
-    total = form.const + sum(c * int(point[v]) for v, c in form.coef.items())
-    for factor, atom in form.atoms:
+class _Start:
+    """The byte that a rebuild nest reads when all its own loops are at their start."""
+
+    def __init__(self, nest: Nest, index: Any) -> None:
+        form = linear(index)
+        self.linear = Linear(form.const, {v: c for v, c in form.coef.items() if v not in nest.extents})
         # A basis that a codebook id selects: the first one is at 0.
-        if not loads(atom):
-            total += factor * int(evaluate(atom, point))
-    return total
+        self.atoms = [(factor, atom) for factor, atom in form.atoms if not loads(atom)]
+        self.own = dict.fromkeys(nest.extents, 0)
+
+    def at(self, env: Env) -> int:
+        """Byte in one iteration of the outer loops."""
+        total = self.linear.bind(env).const
+        for factor, atom in self.atoms:
+            total += factor * int(evaluate(atom, {**env, **self.own}))
+        return total
 
 
 def _expect(found: tuple[int, int], want: tuple[int, int]) -> None:

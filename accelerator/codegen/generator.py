@@ -6,7 +6,7 @@ from typing import Any
 
 from sd_tvm.accelerator.codegen.alu import AluNest
 from sd_tvm.accelerator.codegen.dma import LoadNest, StoreNest
-from sd_tvm.accelerator.codegen.expr import unmapped
+from sd_tvm.accelerator.codegen.expr import Key, unmapped
 from sd_tvm.accelerator.codegen.gemm import GemmNests, Provenance
 from sd_tvm.accelerator.codegen.memory import allocate, element_bytes
 from sd_tvm.accelerator.codegen.stream import Stream
@@ -33,6 +33,7 @@ class Generator:
     def __init__(self, func: Any, layer: Layer, config: AcceleratorConfig) -> None:
         self.layer = layer
         tree = TreeBuilder(func)
+        self.tree = tree
         self.segments = tree.segments
         self.root = self._match(tree.root)
         self.memory = allocate(tree.root, config)
@@ -76,7 +77,7 @@ class Generator:
         self.stream.emit("FINISH", {})
         return self.stream.program(self.segment_bytes, self.memory.required)
 
-    def _run(self, nodes: list[Any], env: dict[Any, int]) -> None:
+    def _run(self, nodes: list[Any], env: dict[Key, int]) -> None:
         for node in nodes:
             if isinstance(node, Loop):
                 for i in range(node.extent):
@@ -90,7 +91,7 @@ class Generator:
             else:
                 node.emit(env, self.memory, self.stream)
 
-    def _load(self, node: LoadNest, env: dict[Any, int]) -> None:
+    def _load(self, node: LoadNest, env: dict[Key, int]) -> None:
         for box, first in node.emit(env, self.memory, self.stream):
             # Weights come in rows of whole words; activations are not looked up.
             if box.z.n == 1 and node.mem is not None:

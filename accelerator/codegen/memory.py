@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sd_tvm._tvm import tvm
-from sd_tvm.accelerator.codegen.expr import linear, loads, unmapped
+from sd_tvm.accelerator.codegen.expr import Key, linear, loads, unmapped
 from sd_tvm.accelerator.codegen.tree import Alloc, Loop, Nest
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import MEMORIES, Mem
@@ -40,10 +40,11 @@ def memory_of(buffer: Any) -> Mem | None:
 
 @dataclass
 class OnChip:
-    """A buffer on chip: ``copies`` of ``words`` words from word ``base``, used in turn."""
+    """A buffer on chip: ``copies`` of ``words`` words from word ``base``, used in turn if it is reused."""
 
     mem: Mem
     words: int
+    repeated: bool = False
     copies: int = 1
     base: int = 0
     current: int = -1
@@ -67,9 +68,9 @@ class OnChip:
 class MemoryMap:
     """Addresses of all on-chip buffers."""
 
-    buffers: dict[Any, OnChip] = field(default_factory=dict)
+    buffers: dict[Key, OnChip] = field(default_factory=dict)
     #: Buffer that another one shares its place with (it is overwritten element by element).
-    aliases: dict[Any, Any] = field(default_factory=dict)
+    aliases: dict[Key, Key] = field(default_factory=dict)
     required: dict[Mem, int] = field(default_factory=dict)
 
     def of(self, buffer: Any) -> OnChip:
@@ -80,16 +81,18 @@ class MemoryMap:
         CodegenError
             If the buffer is not on chip.
         """
-        while buffer in self.aliases:
-            buffer = self.aliases[buffer]
-        if buffer not in self.buffers:
+        key = hash(buffer)
+        while key in self.aliases:
+            key = self.aliases[key]
+        if key not in self.buffers:
             raise unmapped("a buffer that is not on chip", buffer)
-        return self.buffers[buffer]
+        return self.buffers[key]
 
     def begin(self, buffer: Any) -> None:
         """A buffer starts to live; buffers that share the place of another one do not count."""
-        if buffer in self.buffers:
-            self.buffers[buffer].next()
+        place = self.buffers.get(hash(buffer))
+        if place is not None:
+            place.next()
 
 
 def allocate(root: list[Any], config: AcceleratorConfig) -> MemoryMap:
@@ -102,19 +105,20 @@ def allocate(root: list[Any], config: AcceleratorConfig) -> MemoryMap:
     """
     out = MemoryMap()
     reused: dict[Any, bool] = {}
-    readers: dict[Any, int] = {}
+    readers: dict[Key, int] = {}
     _survey(root, False, reused, readers)
     _find_aliases(root, out, readers)
     free: dict[Mem, int] = {mem: config.buffer_words(mem) for mem in Mem}
     for buffer in reused:
         mem = memory_of(buffer)
-        if mem is None or buffer in out.aliases:
+        if mem is None or hash(buffer) in out.aliases:
             continue
         size = int(buffer.shape[0]) * element_bytes(buffer)
-        out.buffers[buffer] = OnChip(mem, -(-size // _WORD_BYTES[mem]))
-        free[mem] -= out.buffers[buffer].words
-    for buffer, place in out.buffers.items():
-        if reused[buffer] and free[place.mem] >= place.words:
+        place = OnChip(mem, -(-size // _WORD_BYTES[mem]), repeated=reused[buffer])
+        out.buffers[hash(buffer)] = place
+        free[mem] -= place.words
+    for place in out.buffers.values():
+        if place.repeated and free[place.mem] >= place.words:
             place.copies = 2
             free[place.mem] -= place.words
     for place in out.buffers.values():
@@ -130,7 +134,7 @@ def allocate(root: list[Any], config: AcceleratorConfig) -> MemoryMap:
     return out
 
 
-def _survey(nodes: list[Any], repeated: bool, reused: dict[Any, bool], readers: dict[Any, int]) -> None:
+def _survey(nodes: list[Any], repeated: bool, reused: dict[Any, bool], readers: dict[Key, int]) -> None:
     """Which buffers are born several times; how many nests read each one."""
     for node in nodes:
         if isinstance(node, Loop):
@@ -140,28 +144,28 @@ def _survey(nodes: list[Any], repeated: bool, reused: dict[Any, bool], readers: 
                 raise unmapped("a buffer in an unknown scope", node.buffer.scope())
             reused[node.buffer] = repeated
         elif isinstance(node, Nest):
-            sources = {load.source for store in node.stores for load in loads(store.value)}
+            sources = {hash(x.source) for store in node.stores for x in loads(store.value)}
             for source in sources:
                 readers[source] = readers.get(source, 0) + 1
 
 
-def _find_aliases(nodes: list[Any], out: MemoryMap, readers: Mapping[Any, int]) -> None:
+def _find_aliases(nodes: list[Any], out: MemoryMap, readers: Mapping[Key, int]) -> None:
     """Element-wise ALU results take the place of their only-once-read ACC operand."""
-    born: set[Any] = set()
+    born: set[Key] = set()
     for node in nodes:
         if isinstance(node, Loop):
             _find_aliases(node.body, out, readers)
         elif isinstance(node, Alloc):
-            born.add(node.buffer)
+            born.add(hash(node.buffer))
         elif isinstance(node, Nest) and node.intrin == marks.ALU and len(node.stores) == 1:
             store = node.stores[0]
-            if memory_of(store.buffer) is not Mem.ACC or store.buffer not in born:
+            if memory_of(store.buffer) is not Mem.ACC or hash(store.buffer) not in born:
                 continue
             for load in loads(store.value):
-                source = load.source
+                source, key = load.source, hash(load.source)
                 same_place = linear(load.indices[0]) == linear(store.index)
                 same_size = int(source.shape[0]) == int(store.buffer.shape[0])
-                once = readers.get(source) == 1 and source in born and memory_of(source) is Mem.ACC
+                once = readers.get(key) == 1 and key in born and memory_of(source) is Mem.ACC
                 if once and same_place and same_size:
-                    out.aliases[store.buffer] = source
+                    out.aliases[hash(store.buffer)] = key
                     break

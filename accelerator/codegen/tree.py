@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sd_tvm._tvm import ir, tirx
-from sd_tvm.accelerator.codegen.expr import Env, Linear, Ranges, at_least_zero, conjunction, narrow, unmapped
+from sd_tvm.accelerator.codegen.expr import (
+    Env,
+    Key,
+    Linear,
+    Ranges,
+    at_least_zero,
+    conjunction,
+    narrow,
+    unmapped,
+)
 from sd_tvm.schedules.accel import marks
 
 
@@ -17,7 +26,7 @@ class Store:
     buffer: Any
     index: Any
     value: Any
-    first: tuple[Any, ...] = ()
+    first: tuple[Key, ...] = ()
 
 
 @dataclass
@@ -39,8 +48,8 @@ class Nest:
     """
 
     intrin: str
-    extents: dict[Any, int] = field(default_factory=dict)
-    axes: dict[str, Any] = field(default_factory=dict)
+    extents: dict[Key, int] = field(default_factory=dict)
+    axes: dict[str, Key] = field(default_factory=dict)
     guards: list[Linear] = field(default_factory=list)
     stores: list[Store] = field(default_factory=list)
 
@@ -69,7 +78,7 @@ class Nest:
 class Loop:
     """An outer loop, which the code generator iterates."""
 
-    var: Any
+    var: Key
     extent: int
     body: list[Any]
 
@@ -95,9 +104,10 @@ class TreeBuilder:
     """Builds the tree of a lowered function; collects the views of its parameters."""
 
     def __init__(self, func: Any) -> None:
+        self.func = func  # keeps alive what the keys stand for
         self.params = list(func.params)
         #: Index of the operand that a (view of a) parameter belongs to.
-        self.segments: dict[Any, int] = {p: i for i, p in enumerate(self.params)}
+        self.segments: dict[Key, int] = {hash(p): i for i, p in enumerate(self.params)}
         self.root = self._statements(func.body)
 
     def _statements(self, stmt: Any) -> list[Any]:
@@ -112,7 +122,7 @@ class TreeBuilder:
                 self._nest(s, nest, ())
                 out.append(nest)
             elif isinstance(s, tirx.For):
-                out.append(Loop(s.loop_var, _extent(s), self._statements(s.body)))
+                out.append(Loop(hash(s.loop_var), _extent(s), self._statements(s.body)))
             else:
                 raise unmapped("a statement outside the marked nests", type(s).__name__)
         return out
@@ -120,23 +130,23 @@ class TreeBuilder:
     def _view(self, decl: Any) -> None:
         data = decl.data
         source = data.args[0] if isinstance(data, ir.Call) and len(data.args) == 1 else None
-        if source is None or source not in self.segments:
+        if source is None or hash(source) not in self.segments:
             raise unmapped("a view of something that is no operand", decl.buffer)
-        self.segments[decl.buffer] = self.segments[source]
+        self.segments[hash(decl.buffer)] = self.segments[hash(source)]
 
-    def _nest(self, stmt: Any, nest: Nest, first: tuple[Any, ...]) -> None:
+    def _nest(self, stmt: Any, nest: Nest, first: tuple[Key, ...]) -> None:
         for s in _body(stmt):
             if isinstance(s, tirx.For):
-                nest.extents[s.loop_var] = _extent(s)
+                nest.extents[hash(s.loop_var)] = _extent(s)
                 if marks.AXIS in s.annotations:
-                    nest.axes[str(s.annotations[marks.AXIS])] = s.loop_var
+                    nest.axes[str(s.annotations[marks.AXIS])] = hash(s.loop_var)
                 self._nest(s.body, nest, first)
             elif isinstance(s, tirx.IfThenElse) and s.else_case is None:
                 starts = self._start(s.condition, nest)
                 if starts is None:
                     if len(_body(stmt)) > 1:
                         raise unmapped("a guard that covers half a body", s.condition)
-                    nest.guards.extend(at_least_zero(c) for c in conjunction(s.condition))
+                    nest.guards.extend(at_least_zero(s.condition))
                     self._nest(s.then_case, nest, first)
                 else:
                     self._nest(s.then_case, nest, starts)
@@ -146,11 +156,11 @@ class TreeBuilder:
                 raise unmapped("a statement in a marked nest", type(s).__name__)
 
     @staticmethod
-    def _start(condition: Any, nest: Nest) -> tuple[Any, ...] | None:
+    def _start(condition: Any, nest: Nest) -> tuple[Key, ...] | None:
         """Variables that a condition ``a == 0 and b == 0`` names, None if it is another one."""
         found = []
         for term in conjunction(condition):
-            if not isinstance(term, tirx.EQ) or term.a not in nest.extents or int(term.b) != 0:
+            if not isinstance(term, tirx.EQ) or hash(term.a) not in nest.extents or int(term.b) != 0:
                 return None
-            found.append(term.a)
+            found.append(hash(term.a))
         return tuple(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeVar
 
 from sd_tvm.accelerator.config import AcceleratorConfig
@@ -21,6 +22,7 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
+@cache
 def field_max(instruction: str, name: str) -> int:
     """Largest value of an instruction field."""
     return int((1 << next(f.bits for f in BY_NAME[instruction].fields if f.name == name)) - 1)

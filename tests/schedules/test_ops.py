@@ -7,24 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layerrun import run_llvm
 
-from sd_tvm._tvm import tvm
 from sd_tvm.layers import Layer, layer_from_json
 from sd_tvm.numerics import golden
 from sd_tvm.schedules.cpu import schedule_cpu
 from sd_tvm.schedules.ops import LAYER_ATTR, build_primfunc
 
 SEEDS = st.integers(0, 2**31)
-
-
-def run_llvm(func: object, operands: list[np.ndarray]) -> np.ndarray:
-    result = func.params[-1]
-    shape, dtype = [int(d) for d in result.shape], str(result.dtype)
-    module = tvm.compile(tvm.IRModule({"f": func.with_attr("global_symbol", "f")}), target="llvm")
-    arrays = [tvm.runtime.tensor(np.ascontiguousarray(o)) for o in operands]
-    out = tvm.runtime.tensor(np.zeros(shape, dtype))
-    module["f"](*arrays, out)
-    return out.numpy()
 
 
 def check(layer: Layer, seed: int) -> None:
