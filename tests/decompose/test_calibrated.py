@@ -163,7 +163,7 @@ def test_cross_moments_ask_for_another_output() -> None:
     got = 0.9 * clean
     want = outputs(w, clean)
     cross = want @ got[0].T / got.shape[2]
-    with_cross = fit_calibrated(w, WeightForm(), moments(got), cross=cross)
+    with_cross = fit_calibrated(w, WeightForm(), moments(got), cross=cross, ridge=0.01)
     without = fit_calibrated(w, WeightForm(), moments(got))
     assert output_error(with_cross, want, got) < 0.08 < output_error(without, want, got)
     near = wanted_weight(w[None, :, :, 0, 0].astype(np.float64), moments(got), cross[None], 1e-9)
