@@ -100,6 +100,7 @@ class Rewriter:
         self._replaced: dict[Expr, Expr] = {}
         self._uses: dict[Expr, int] = {}
         self._emitted: list[Expr] = []
+        self._dataflow = True  # whether the current block is a dataflow block
         for var in _operands(func):
             self._uses[var] = self._uses.get(var, 0) + 1
 
@@ -114,7 +115,7 @@ class Rewriter:
     def emit(self, value: Expr, name: str) -> Expr:
         """Bind ``value`` (a call without nested calls) to a new variable of that name."""
         value = self.builder.normalize(value)
-        var = relax.DataflowVar(name, value.ty)
+        var = (relax.DataflowVar if self._dataflow else ir.Var)(name, value.ty)
         self._bind(var, value)
         self._uses[var] = 1
         return var
@@ -170,7 +171,7 @@ class Rewriter:
         """Walk the function; returns the new one (the old one if nothing changed)."""
         blocks = []
         for block in self.func.body.blocks:
-            self._emitted = []
+            self._emitted, self._dataflow = [], isinstance(block, relax.DataflowBlock)
             for binding in block.bindings:
                 if not isinstance(binding, relax.VarBinding):
                     self._emitted.append(binding)
@@ -180,7 +181,7 @@ class Rewriter:
                     value = self.builder.normalize(value)
                 result = rule(self, binding.var, value)
                 self._take(binding.var, value) if result is None else self._take(binding.var, result)
-            blocks.append((isinstance(block, relax.DataflowBlock), self._emitted))
+            blocks.append((self._dataflow, self._emitted))
         body = self._substituted(self.func.body.body)
         return self._rebuild(blocks, body)
 

@@ -72,7 +72,8 @@ class _Partitioner:
                 self.uses[var] = self.uses.get(var, 0) + 1
         self.names = source_names(mod)
         self.decisions = {d.name: d for d in decisions(mod)}
-        self.qparams = activation_qparams(mod)
+        # Calibrate measures main; another function may use the same names for other values
+        self.qparams = activation_qparams(mod) if name == "main" else {}
 
     def _weights(self) -> dict[Expr, tuple[str, Weight]]:
         """Rebuilt weights, also behind what dense and 1-D layers do to their shape."""

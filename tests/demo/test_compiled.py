@@ -40,10 +40,11 @@ def scores(executable: Any, n: int) -> np.ndarray:
 @pytest.mark.parametrize(("preset", "n", "right"), [("int8", 20, 16), ("default", 2, 0)])
 def test_whole_network(preset: str, n: int, right: int) -> None:
     mod = Partition()(Decompose(Recipe.named(preset))(calibrated()))
-    rows = node_reports(Offload()(mod))
+    placed = Offload()(mod)
+    rows = node_reports(placed)
     assert {row.target for row in rows} == {"sd_accel"}
     assert len({row.layer for row in rows}) == 49 + 9 + 1 + 1  # convolutions, additions, average, dense
     cpu = tvm.compile(relax.get_pipeline("zero")(LowerToCPU()(mod)), target="llvm")
-    expected, got = scores(cpu, n), scores(tvm.compile(mod, target="sd_accel"), n)
+    expected, got = scores(cpu, n), scores(tvm.compile(placed, target="sd_accel"), n)
     np.testing.assert_array_equal(got, expected)
     assert (got.argmax(1) == images()[1][:n]).sum() >= right

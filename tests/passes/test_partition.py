@@ -15,6 +15,7 @@ from sd_tvm.relay_passes._rewrite import bindings_of
 from sd_tvm.relay_passes.decompose import Decompose
 from sd_tvm.relay_passes.partition import Partition
 from sd_tvm.relay_passes.report import NodeReport, node_reports
+from sd_tvm.weights.tensor import RawWeight, SDWeight, WeightForm
 
 ALL_SD = Recipe.from_dict({"version": 1, "rules": [{"op": "*", "kind": "sd", "even_if_larger": True}]})
 INT8 = Recipe.named("int8")
@@ -139,3 +140,30 @@ def test_a_nearly_dead_filter_with_a_bias() -> None:
         got = run(result, x)[0]
         np.testing.assert_allclose(got[0, [3, 5]], 0.7, atol=0.05)
         np.testing.assert_allclose(got, GoldenGraph(result)(x)[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("k", "form", "target", "reason"),
+    [
+        (3000, WeightForm(), "integer", "int8 instead of SD form: fc: filter 0 can reach"),
+        (70000, None, "cpu", "fc: filter 0 can reach"),
+    ],
+    ids=["SD form becomes int8", "int8 stays float32"],
+)
+def test_sums_that_could_overflow(k: int, form: WeightForm | None, target: str, reason: str) -> None:
+    """The largest weights there are, in a layer just too long for int32."""
+    net = nets.Net((1, k))
+    mod = net.module(net.dense(net.x, 2, "fc"))
+    shape, scale = (2, k, 1, 1), np.full(2, 1e-4, np.float32)
+    weight: Any = RawWeight(np.full(shape, 127, np.int8), scale)
+    if form is not None:
+        coef = np.full((2, k // 3, 3), 8, np.int8)
+        weight = SDWeight(shape, form, coef, np.full((2, 3, 3), 127, np.int8), scale)
+    decomposed = Decompose(weights={"fc": weight})(calibrated(mod))
+    result = Partition()(decomposed)
+    row = report(result)["fc"]
+    assert row.target == target
+    assert reason in row.reason
+    x = inputs(mod, 1)[0]
+    got, real = GoldenGraph(result)(x)[0], GoldenGraph(decomposed)(x)[0]
+    assert np.abs(got - real).max() <= 0.02 * np.abs(weight.dequantize()).sum() * np.abs(x).max() / k**0.5
