@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,7 @@ def compress(
     report("import", 1, 1)
     if calibration is None:
         return _store(mod, *_without_data(mod, chosen, report), chosen, (NOT_CALIBRATED,))
-    examples = list(_examples(calibration))
+    examples = _examples(calibration)
     mod = _calibrated(mod, examples, chosen, report)
     if chosen.solver.method == "official":
         return _store(mod, *_without_data(mod, chosen, report), chosen, ())
@@ -83,23 +83,28 @@ def compress(
     return _store(fitted.module, fitted.weights, fitted.errors, chosen, ())
 
 
-def _examples(calibration: Any) -> Iterator[Any]:
-    """Examples one by one: they are used twice, and a generator can be read once."""
+def _examples(calibration: Any) -> Any:
+    """The data in a form that can be read twice: an array as it is, anything else as a list."""
     from sd_tvm.errors import CalibrationError
 
+    if hasattr(calibration, "__array__"):
+        return calibration
     if isinstance(calibration, str | bytes | dict) or not hasattr(calibration, "__iter__"):
         raise CalibrationError(
             f"calibration data of type {type(calibration).__name__}",
             expected="an array with examples along its first axis, or an iterable of examples",
             fix="pass the inputs themselves, preprocessed as the model gets them",
         )
-    yield from calibration
+    return list(calibration)
 
 
-def _calibrated(mod: Any, examples: Sequence[Any], recipe: Recipe, report: Progress) -> Any:
+def _calibrated(mod: Any, examples: Any, recipe: Recipe, report: Progress) -> Any:
     from sd_tvm.relay_passes.calibrate import Calibrate
 
-    activations, total = recipe.activations, len(examples)
+    activations, total = recipe.activations, len(examples) if isinstance(examples, list) else 0
+    if total == 0 and getattr(examples, "shape", ()):
+        batch = int(mod["main"].params[0].ty.shape[0])
+        total = examples.shape[0] // max(batch, 1)
     report("calibrate", 0, total)
     step: Any = Calibrate(
         examples,

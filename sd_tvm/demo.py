@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 #: Unlabelled photographs that calibrate activations and weights.
-N_CALIBRATION = 24
+N_CALIBRATION = 32
 
 
 @dataclass(frozen=True)

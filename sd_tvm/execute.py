@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm.errors import ConfigError, OptionError
+from sd_tvm.errors import OptionError, SDError
 
 if TYPE_CHECKING:
     from sd_tvm.relay_passes.report import NodeReport
@@ -161,7 +161,7 @@ def load_executable(path: str | PathLike[str]) -> Any:
     backend.register()
     try:
         return tvm.runtime.load_module(fspath(path))
-    except ConfigError:
+    except SDError:
         raise
     except Exception as error:
         raise OptionError(
@@ -216,7 +216,9 @@ class Runner:
         tensors = [tvm.runtime.tensor(np.ascontiguousarray(x), self._device) for x in inputs]
         try:
             result = self._machine["main"](*tensors)
-        except (TypeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, RuntimeError) and "loc=param" not in str(error):
+                raise  # not about the inputs
             raise OptionError(
                 f"inputs {[f'{x.dtype} {list(x.shape)}' for x in inputs]} do not fit the model: "
                 f"{str(error).splitlines()[-1][:200] if str(error) else error!r}",

@@ -25,12 +25,13 @@ def compress(
     """Fold batch norm, calibrate activations, decompose the weights, write a .sd file."""
     import sd_tvm
 
+    examples = None if calibration is None else inputs.read_arrays(calibration)
     with console.progress() as report:
         compressed = sd_tvm.compress(
             model,
             inputs.parse_shape(shape),
             recipe=sd_tvm.Recipe.load(recipe),
-            calibration=None if calibration is None else inputs.read_arrays(calibration),
+            calibration=examples[0] if examples and len(examples) == 1 else examples,
             progress=report,
         )
         size = compressed.save(output)

@@ -61,7 +61,19 @@ def progress() -> Iterator[Reporter]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with quiet_libraries(), Progress(*columns, console=err()) as bars:
+    console = err()
+    if not console.is_terminal:  # a log: one line a step
+        started: set[str] = set()
+
+        def log(step: str, _done: int, total: int) -> None:
+            if step not in started:
+                started.add(step)
+                console.print(f"{step} ({total} steps)" if total > 1 else step)
+
+        with quiet_libraries():
+            yield log
+        return
+    with quiet_libraries(), Progress(*columns, console=console) as bars:
         tasks: dict[str, object] = {}
 
         def report(step: str, done: int, total: int) -> None:

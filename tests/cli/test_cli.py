@@ -1,0 +1,160 @@
+"""The command line on a small network: every command, every error as one message with exit code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli import tiny
+from typer.testing import CliRunner, Result
+
+from sd_tvm.cli.app import COMMANDS, app
+from sd_tvm.errors import FormatError
+
+
+def invoke(*args: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+def succeed(*args: object) -> str:
+    result = invoke(*args)
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with tiny.sd, tiny.so and x.npy."""
+    folder = tmp_path_factory.mktemp("cli")
+    np.save(folder / "x.npy", tiny.batch())
+    np.save(folder / "calibration.npy", tiny.data())
+    succeed(
+        "compress", "cli.tiny:model", "-o", folder / "tiny.sd", "--calibration", folder / "calibration.npy"
+    )
+    succeed("compile", folder / "tiny.sd", "-o", folder / "tiny.so")
+    return folder
+
+
+def test_help_lists_every_command() -> None:
+    text = succeed("--help")
+    for name in COMMANDS:
+        assert name in text
+        assert "--help" in succeed(name, "--help")
+
+
+def test_version() -> None:
+    import sd_tvm
+
+    assert succeed("--version").strip() == f"sd-tvm {sd_tvm.__version__}"
+
+
+def test_compress_says_what_it_made(tmp_path: Path) -> None:
+    result = invoke("compress", "cli.tiny:model", "-o", tmp_path / "a.sd")
+    assert result.exit_code == 0
+    assert f"{(tmp_path / 'a.sd').stat().st_size:,} bytes" in result.stdout
+    assert "not calibrated" in result.stderr
+
+
+def test_calibration_from_a_function_gives_the_same_file(files: Path, tmp_path: Path) -> None:
+    succeed("compress", "cli.tiny:model", "-o", tmp_path / "a.sd", "--calibration", "cli.tiny:data")
+    assert (tmp_path / "a.sd").read_bytes() == (files / "tiny.sd").read_bytes()
+
+
+def test_inspect(files: Path) -> None:
+    text = succeed("inspect", files / "tiny.sd")
+    assert "depthwise" in text
+    assert f"{(files / 'tiny.sd').stat().st_size:,} bytes" in text
+    data = json.loads(succeed("inspect", files / "tiny.sd", "--json"))
+    parts = data["header_bytes"] + data["tensor_bytes"] + sum(x["nbytes"] for x in data["layers"])
+    assert data["file_bytes"] == parts == (files / "tiny.sd").stat().st_size
+
+
+def test_compile_shows_where_nodes_run(files: Path, tmp_path: Path) -> None:
+    text = succeed("compile", files / "tiny.sd", "-o", tmp_path / "v.so", "--verbose")
+    assert "fused into depthwise" in text
+    assert "sd_accel" in text
+
+
+def test_run_is_the_same_everywhere(files: Path, tmp_path: Path) -> None:
+    x = files / "x.npy"
+    texts = {
+        succeed("run", files / "tiny.so", "-i", x, "-o", tmp_path / "library.npz", "--top", 3),
+        succeed("run", files / "tiny.sd", "-i", x, "-o", tmp_path / "accel.npz", "--top", 3),
+        succeed("run", files / "tiny.sd", "-i", x, "-o", tmp_path / "cpu.npz", "--top", 3, "-t", "llvm"),
+    }
+    assert len(texts) == 1
+    assert "float32 1x10" in texts.pop()
+    outputs = [np.load(tmp_path / f"{name}.npz")["arr_0"] for name in ("library", "accel", "cpu")]
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    np.testing.assert_array_equal(outputs[0], outputs[2])
+
+
+def test_profile(files: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        text = succeed("profile", files / "tiny.so", "-i", files / "x.npy", "-o", tmp_path / name)
+    assert "cycles" in text
+    for suffix in ("json", "html"):
+        one, two = (tmp_path / name / f"report.{suffix}" for name in ("a", "b"))
+        assert one.read_bytes() == two.read_bytes()
+    data = json.loads(succeed("profile", files / "tiny.so", "-i", files / "x.npy", "--json"))
+    assert data == json.loads((tmp_path / "a" / "report.json").read_text())
+    assert data["sums"]["cycles"] == sum(row["cycles"] for row in data["layers"])
+
+
+def test_profile_of_a_file_makes_its_own_input(files: Path) -> None:
+    data = json.loads(succeed("profile", files / "tiny.sd", "-c", "edge", "--json"))
+    assert data["config"]["name"] == "edge"
+
+
+ERRORS = {
+    "no such file": ("inspect", "none.sd"),
+    "not a .sd file": ("inspect", "x.npy"),
+    "unknown suffix": ("compress", "net.pt", "-o", "a.sd"),
+    "no module": ("compress", "no.such.module:model", "-o", "a.sd"),
+    "no callable": ("compress", "cli.tiny:nothing", "-o", "a.sd"),
+    "unknown recipe": ("compress", "cli.tiny:model", "-o", "a.sd", "--recipe", "defualt"),
+    "recipe file": ("compress", "cli.tiny:model", "-o", "a.sd", "--recipe", "none.yaml"),
+    "calibration kind": ("compress", "cli.tiny:model", "-o", "a.sd", "--calibration", "folder"),
+    "calibration file": ("compress", "cli.tiny:model", "-o", "a.sd", "--calibration", "none.npy"),
+    "shape": ("compress", "cli.tiny:model", "-o", "a.sd", "--shape", "1,b"),
+    "folder": ("compress", "cli.tiny:model", "-o", "no/such/folder/a.sd"),
+    "target": ("compile", "tiny.sd", "-o", "a.so", "-t", "cuda"),
+    "configuration of a target": ("compile", "tiny.sd", "-o", "a.so", "-t", "sd_accel/none"),
+    "library": ("run", "none.so", "-i", "x.npy"),
+    "not a library": ("run", "fake.so", "-i", "x.npy"),
+    "input": ("run", "tiny.so", "-i", "none.npy"),
+    "input shape": ("run", "tiny.so", "-i", "calibration.npy"),
+    "input function": ("run", "tiny.so", "-i", "cli.tiny:nothing"),
+    "no input": ("profile", "tiny.so"),
+    "configuration": ("profile", "tiny.sd", "-c", "none"),
+    "configuration file": ("profile", "tiny.sd", "-c", "none.yaml"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_are_one_message(name: str, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (files / "fake.so").write_bytes(b"no library")
+    monkeypatch.chdir(files)
+    result = invoke(*ERRORS[name])
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert result.stderr.count("error:") == 1
+    assert "Traceback" not in result.output
+    assert "expected:" in result.stderr or "what to do:" in result.stderr
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_debug_shows_the_traceback(place: str) -> None:
+    args = ["--debug", "inspect", "none.sd"] if place == "first" else ["inspect", "none.sd", "--debug"]
+    assert isinstance(invoke(*args).exception, FormatError)
+
+
+def test_the_script_exits_with_2() -> None:
+    program = "import sys; sys.argv = ['sd-tvm', 'inspect', 'none.sd']; from sd_tvm.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 'none.sd'")
+    assert "Traceback" not in done.stderr
