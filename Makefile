@@ -17,8 +17,9 @@ BUILD := build/make
 SOURCES := $(shell find sd_tvm relay_passes schedules accelerator -type f \
     \( -name '*.py' -o -name '*.cc' -o -name '*.h' -o -name '*.txt' -o -name '*.yaml' -o -name '*.html' -o -name '*.j2' \
        -o -name py.typed \) 2>/dev/null) pyproject.toml CMakeLists.txt
-CXX_SOURCES := $(shell find accelerator -name '*.cc' 2>/dev/null)
-CXX_FILES := $(CXX_SOURCES) $(shell find accelerator -name '*.h' 2>/dev/null)
+CXX_FILES := $(shell find accelerator -name '*.cc' -o -name '*.h' 2>/dev/null)
+# Fuzz drivers are not part of the build that clang-tidy takes its compiler flags from.
+CXX_TIDY := $(shell find accelerator/sim accelerator/runtime -name '*.cc' 2>/dev/null)
 
 export OMP_NUM_THREADS ?= 1
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
@@ -46,8 +47,8 @@ test: $(STAMP)/package $(STAMP)/demo $(STAMP)/test
 lint: $(STAMP)/package $(STAMP)/lint
 	$(BIN)/ruff check .
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p sd_tvm
-	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run --Werror $(CXX_FILES))
-	$(if $(CXX_SOURCES),printf '%s\n' $(CXX_SOURCES) | xargs -P $(JOBS) -n 1 $(BIN)/clang-tidy --quiet -p $(BUILD))
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	printf '%s\n' $(CXX_TIDY) | xargs -P $(JOBS) -n 1 $(BIN)/clang-tidy --quiet -p $(BUILD)
 
 dev: $(STAMP)/torch $(STAMP)/build $(STAMP)/demo $(STAMP)/test $(STAMP)/lint
 	SKBUILD_BUILD_DIR=build/dev $(PIP) --no-build-isolation --editable .

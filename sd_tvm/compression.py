@@ -102,9 +102,9 @@ def _calibrated(mod: Any, examples: Any, recipe: Recipe, report: Progress) -> An
     from sd_tvm.relay_passes.calibrate import Calibrate
 
     activations, total = recipe.activations, len(examples) if isinstance(examples, list) else 0
-    if total == 0 and getattr(examples, "shape", ()):
+    if total == 0:
         batch = int(mod["main"].params[0].ty.shape[0])
-        total = examples.shape[0] // max(batch, 1)
+        total = len(examples) // max(batch, 1)
     report("calibrate", 0, total)
     step: Any = Calibrate(
         examples,

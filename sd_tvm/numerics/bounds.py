@@ -20,7 +20,7 @@ def folded_bias(
 ) -> npt.NDArray[np.int64]:
     """bias' = bias_q - z * sum(w), int64 (M,), from integer weights (M, ...)."""
     sums = weight.astype(np.int64).reshape(weight.shape[0], -1).sum(axis=1)
-    return bias_q.astype(np.int64) - zero_point * sums
+    return np.asarray(bias_q.astype(np.int64) - zero_point * sums)
 
 
 def accumulator_bound(
@@ -38,7 +38,7 @@ def accumulator_bound(
         Activation type; its largest magnitude multiplies sum |w|.
     """
     total = np.abs(weight.astype(np.int64)).reshape(weight.shape[0], -1).sum(axis=1)
-    return np.abs(bias) + Q_MAX[in_dtype] * total
+    return np.asarray(np.abs(bias) + Q_MAX[in_dtype] * total)
 
 
 def check_bound(

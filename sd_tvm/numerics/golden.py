@@ -23,7 +23,7 @@ def quantize(x: npt.NDArray[np.float32], scale: float, zero_point: int, dtype: s
     """float32 -> 8-bit of the same shape: clip(rint(x / s) + z)."""
     lo, hi = _LIMITS[dtype]
     q = np.rint(x.astype(np.float32) / np.float32(scale)).astype(np.float64) + zero_point
-    return np.clip(q, lo, hi).astype(dtype)
+    return np.asarray(np.clip(q, lo, hi).astype(dtype))
 
 
 def dequantize(q: IntArray, scale: float, zero_point: int) -> npt.NDArray[np.float32]:
@@ -88,7 +88,7 @@ def _requantize(acc: IntArray, words: npt.NDArray[np.int32], dtype: str) -> IntA
     """clip(zp + mbqm(acc)) with one word a channel (axis 1), or one word for all."""
     f = {k: v[None, :, None, None] for k, v in unpack_qp(words, dtype).items()}
     y = f["zp"] + mbqm(acc, f["m0"], f["shift"])
-    return np.clip(y, f["lo"], f["hi"]).astype(dtype)
+    return np.asarray(np.clip(y, f["lo"], f["hi"]).astype(dtype))
 
 
 def _conv_weight(layer: ConvLayer, operands: list[IntArray]) -> IntArray:
