@@ -59,10 +59,12 @@ class Reader {
 
 }  // namespace
 
-AcceleratorModule::AcceleratorModule(std::string config_text, std::vector<CompiledLayer> layers)
+AcceleratorModule::AcceleratorModule(const std::string& config_text,
+                                     std::vector<CompiledLayer> layers)
     : config_(Config::Parse(config_text)), layers_(std::move(layers)) {}
 
-ffi::Module AcceleratorModule::Create(std::string config_text, std::vector<CompiledLayer> layers) {
+ffi::Module AcceleratorModule::Create(const std::string& config_text,
+                                      std::vector<CompiledLayer> layers) {
   const Config config = Config::Parse(config_text);
   for (size_t i = 0; i < layers.size(); ++i) {
     CompiledLayer& layer = layers[i];
@@ -75,8 +77,7 @@ ffi::Module AcceleratorModule::Create(std::string config_text, std::vector<Compi
         Program::Parse(reinterpret_cast<const uint8_t*>(layer.bytes.data()), layer.bytes.size());
     layer.program.CheckFits(config);
   }
-  return ffi::Module(
-      ffi::make_object<AcceleratorModule>(std::move(config_text), std::move(layers)));
+  return ffi::Module(ffi::make_object<AcceleratorModule>(config_text, std::move(layers)));
 }
 
 const CompiledLayer* AcceleratorModule::Find(const std::string& name) const {
@@ -141,7 +142,7 @@ ffi::Module AcceleratorModule::Load(const std::string& bytes) {
                        ". Expected: " + std::to_string(kVersion) +
                        ". What to do: export the model again with this version of sd-tvm.");
   }
-  std::string config_text = reader.String();
+  const std::string config_text = reader.String();
   const uint64_t n = reader.Int(8);
   std::vector<CompiledLayer> layers;
   for (uint64_t i = 0; i < n; ++i) {
@@ -156,7 +157,7 @@ ffi::Module AcceleratorModule::Load(const std::string& bytes) {
         "a saved sd_accel module has trailing bytes. What to do: export the model "
         "again.");
   }
-  return Create(std::move(config_text), std::move(layers));
+  return Create(config_text, std::move(layers));
 }
 
 ffi::String AcceleratorModule::InspectSource(const ffi::String& format) const {

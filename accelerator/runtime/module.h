@@ -32,7 +32,7 @@ struct CompiledLayer {
  */
 class AcceleratorModule : public tvm::ffi::ModuleObj {
  public:
-  AcceleratorModule(std::string config_text, std::vector<CompiledLayer> layers);
+  AcceleratorModule(const std::string& config_text, std::vector<CompiledLayer> layers);
 
   const char* kind() const final { return "sd_accel"; }
   int GetPropertyMask() const final {
@@ -43,7 +43,7 @@ class AcceleratorModule : public tvm::ffi::ModuleObj {
   tvm::ffi::String InspectSource(const tvm::ffi::String& format) const final;
 
   /*! \brief Checks everything; throws sd::Error. */
-  static tvm::ffi::Module Create(std::string config_text, std::vector<CompiledLayer> layers);
+  static tvm::ffi::Module Create(const std::string& config_text, std::vector<CompiledLayer> layers);
   static tvm::ffi::Module Load(const std::string& bytes);
 
  private:

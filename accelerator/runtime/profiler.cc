@@ -1,5 +1,7 @@
 #include "profiler.h"
 
+#include <utility>
+
 #include "../sim/error.h"
 #include "../sim/json.h"
 
@@ -22,7 +24,7 @@ void Profiler::Start(const std::string& config_text, const std::string& mode) {
     throw ConfigError("a profiler session is already open. What to do: close it first.");
   }
   open_ = true;
-  options_ = options;
+  options_ = std::move(options);
   records_.clear();
 }
 
@@ -45,7 +47,7 @@ void Profiler::Record(const std::string& name, const std::string& layer, const s
   json.EndObject();
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!open_) return;
-  if (!records_.empty()) records_ += ",";
+  if (!records_.empty()) records_ += ',';
   records_ += json.str();
 }
 
