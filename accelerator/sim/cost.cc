@@ -32,7 +32,7 @@ template <typename F>
 uint64_t PeriodicSum(uint64_t start, uint64_t n, uint64_t stride, uint64_t period, F cycles) {
   const uint64_t length = period / std::gcd(period, stride % period);
   uint64_t sum = 0;
-  if (n <= length) {
+  if (length == 0 || n <= length) {
     for (uint64_t i = 0; i < n; ++i) AddTo(&sum, cycles((start + i * stride) % period));
     return sum;
   }

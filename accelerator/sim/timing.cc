@@ -73,13 +73,15 @@ class Costs {
     Cost cost;
     cost.front = plan.cycles;
     if (machine_.serial) {
-      if (index >= data_.size() || !data_[index]) {
+      const std::optional<GemmData> data =
+          index < data_.size() ? data_[index] : std::optional<GemmData>();
+      if (!data) {
         throw ConfigError(where +
                           ": the cycles of a bit-serial array depend on the data. What to do: run "
                           "the program on tensors in timed mode, or choose a parallel array.");
       }
-      cost.front = plan.CyclesWithBody(data_[index]->body);
-      plan.events.Add(EnergyEvent::kBoothDigit, data_[index]->digits);
+      cost.front = plan.CyclesWithBody(data->body);
+      plan.events.Add(EnergyEvent::kBoothDigit, data->digits);
     }
     cost.events = plan.events;
     return cost;
