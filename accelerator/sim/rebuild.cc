@@ -131,12 +131,21 @@ class Builder {
   }
 
   void AddRow(uint32_t filter, uint32_t row, const uint8_t* codes) {
-    const uint32_t s = setw_.s;
+    // S = 3 is every 3-wide and every 1x1 layer.
+    if (setw_.s == 3) {
+      AddRowOf<3>(filter, row, codes, 3);
+    } else {
+      AddRowOf<16>(filter, row, codes, setw_.s);
+    }
+  }
+
+  template <uint32_t kMax>
+  void AddRowOf(uint32_t filter, uint32_t row, const uint8_t* codes, uint32_t order) {
+    const uint32_t s = kMax == 3 ? 3 : order;
     const int8_t* basis = BasisOf(filter, row);
-    std::array<int32_t, 16> sums{};
+    std::array<int32_t, kMax> sums{};
     for (uint32_t k = 0; k < s; ++k) {
       const int32_t code = table_[codes[k]];
-      if (code == 0) continue;
       for (uint32_t t = 0; t < s; ++t) sums[t] += code * basis[k * s + t];
     }
     const size_t* places = places_.data() + size_t{row} * s;
@@ -203,15 +212,25 @@ class Builder {
 
   void FillPairs(BlockWeights* out) const {
     out->kind = BlockWeights::Kind::kPairs;
-    for (size_t pair = 0; 2 * pair * kFilters < dense_.size(); ++pair) {
-      const int32_t* w = dense_.data() + 2 * pair * kFilters;
-      if (std::all_of(w, w + 2 * kFilters, [](int32_t v) { return v == 0; })) continue;
+    constexpr size_t kPair = 2 * kFilters;
+    const size_t pairs = dense_.size() / kPair;
+    out->entries.reserve(pairs);
+    out->narrow.resize(pairs * kPair);
+    int16_t* to = out->narrow.data();
+    for (size_t pair = 0; pair < pairs; ++pair) {
+      const int32_t* w = dense_.data() + pair * kPair;
+      int32_t any = 0;
+      for (size_t i = 0; i < kPair; ++i) any |= w[i];
+      if (any == 0) continue;
       out->entries.push_back(static_cast<uint32_t>(2 * pair));
       for (size_t f = 0; f < kFilters; ++f) {
-        out->narrow.push_back(static_cast<int16_t>(w[f]));
-        out->narrow.push_back(static_cast<int16_t>(w[kFilters + f]));
+        to[2 * f] = static_cast<int16_t>(w[f]);
+        to[2 * f + 1] = static_cast<int16_t>(w[kFilters + f]);
       }
+      to += kPair;
     }
+    out->narrow.resize(out->entries.size() * kPair);
+    out->narrow.shrink_to_fit();
   }
 
   static constexpr size_t kNowhere = SIZE_MAX;
