@@ -47,13 +47,20 @@ def compile_program(func: Any, config: AcceleratorConfig) -> Program:
     layer: Layer = layer_from_json(str(func.attrs[LAYER_ATTR]))
     # Weights are decoded in hardware by the layer's form, so the function must be that form's definition.
     definition = build_primfunc(layer, "main")
-    if not tvm_ffi.structural_equal(definition.body, func.body, map_free_vars=True):
+    if not tvm_ffi.structural_equal(_bare(definition), _bare(func)):
         raise CodegenError(
             f"{layer.name}: the function was changed after build_primfunc",
             expected="the unscheduled definition of its layer",
             fix="run the offload pass before other TensorIR passes",
         )
     return Generator(lower(schedule_accel(definition, config)), layer, config).program()
+
+
+def _bare(func: Any) -> Any:
+    """A function without its attributes."""
+    for key in dict(func.attrs or {}):
+        func = func.without_attr(key)
+    return func
 
 
 def compile_layer(func: Any, config: AcceleratorConfig) -> bytes:

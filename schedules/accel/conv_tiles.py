@@ -70,8 +70,8 @@ class _Model:
                 self.bitmap_words = blocks16(-(-geometry.rows // 8)) * ceil_div(m, form.group_filters)
         self.weight_bytes = 16 * self.mbs * (self.code_words + self.basis_words + LANES)
 
-    def cost(self, tile: ConvTile) -> Cost:
-        """Cost of a tile."""
+    def cost(self, tile: ConvTile, copies: int) -> Cost:
+        """Cost of a tile with so many copies of each reused buffer."""
         layer, cost = self.layer, Cost()
         (oh, ow), (sh, sw), (dh, dw) = layer.out_hw, layer.stride, layer.dilation
         kh, kw = layer.kernel
@@ -85,7 +85,7 @@ class _Model:
         if strips == 1 and not self.depthwise:
             strip_loads = 1
         weight_loads = 1 if tile.resident or tile.filters_first or strips == 1 else strips
-        self._needs(cost, tile, blocks * plane, strip_loads, m_tiles)
+        self._needs(cost, tile, copies, blocks * plane, strip_loads, m_tiles)
         self._limits(cost, tile, plane, cols)
 
         image = self._image_words(tile)
@@ -118,19 +118,21 @@ class _Model:
             sums.append(total)
         return layer.batch * sums[0] * sums[1]
 
-    def _needs(self, cost: Cost, tile: ConvTile, inp: int, strip_loads: int, m_tiles: int) -> None:
-        several = 2 if cost.tiles > 1 else 1
-        cost.need(Mem.INP, inp, 2 if strip_loads > 1 else 1)
-        filters, copies = (self.mbs, 1) if tile.resident else (tile.mb, 2 if m_tiles > 1 else 1)
-        cost.need(Mem.CODE, filters * self.code_words, copies)
-        cost.need(Mem.QP, filters * LANES, copies)
+    def _needs(
+        self, cost: Cost, tile: ConvTile, copies: int, inp: int, strip_loads: int, m_tiles: int
+    ) -> None:
+        several = copies if cost.tiles > 1 else 1
+        cost.need(Mem.INP, inp, copies if strip_loads > 1 else 1)
+        filters, n = (self.mbs, 1) if tile.resident else (tile.mb, copies if m_tiles > 1 else 1)
+        cost.need(Mem.CODE, filters * self.code_words, n)
+        cost.need(Mem.QP, filters * LANES, n)
         form = self.layer.form
         if form is not None:
             if form.basis_kind == "codebook":
                 cost.need(Mem.BASIS, self.codebook_words, 1)
                 cost.need(Mem.IDX, self.mbs, 1)
             else:
-                cost.need(Mem.BASIS, filters * self.basis_words, copies)
+                cost.need(Mem.BASIS, filters * self.basis_words, n)
             cost.need(Mem.IDX, self.bitmap_words, 1)
         pixels = tile.mb * tile.oy * tile.ox
         cost.need(Mem.ACC, pixels, several)
@@ -177,7 +179,7 @@ class _Model:
             passes = ceil_div(rows, array.c_lines) * layer.geometry.s
         return filters * pixels * max(passes * step, array.f_lanes)
 
-    def candidates(self) -> Iterator[tuple[ConvTile, Cost]]:
+    def candidates(self, copies: int) -> Iterator[tuple[ConvTile, Cost]]:
         """All tiles worth looking at, in a fixed order: whole rows if any fits, else narrower ones."""
         oh, ow = self.layer.out_hw
         for ox in tile_sizes(ow):
@@ -186,7 +188,7 @@ class _Model:
                 for mb in tile_sizes(self.mbs):
                     for first, resident in ((False, True), (False, False), (True, False)):
                         tile = ConvTile(mb, oy, ox, first, resident)
-                        cost = self.cost(tile)
+                        cost = self.cost(tile, copies)
                         found = found or not cost.problem(self.config)
                         yield tile, cost
             if found:
@@ -208,5 +210,5 @@ def choose_conv_tile(layer: ConvLayer, config: AcceleratorConfig) -> ConvTile:
             fix="quantise the layer to int8, or choose another configuration",
         )
     model = _Model(layer, config)
-    smallest = model.cost(ConvTile(1, 1, 1, True, False))
-    return choose(layer.name, config, model.candidates(), smallest)
+    smallest = model.cost(ConvTile(1, 1, 1, True, False), 1)
+    return choose(layer.name, config, model.candidates, smallest)

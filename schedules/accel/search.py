@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
@@ -84,7 +84,10 @@ class Cost:
 
 
 def choose(
-    name: str, config: AcceleratorConfig, candidates: Iterable[tuple[Key, Cost]], smallest: Cost
+    name: str,
+    config: AcceleratorConfig,
+    candidates: Callable[[int], Iterable[tuple[Key, Cost]]],
+    smallest: Cost,
 ) -> Key:
     """Feasible candidate with the least estimated cycles among those with about the least traffic.
 
@@ -95,25 +98,27 @@ def choose(
     config
         Configuration that it has to fit.
     candidates
-        Keys and costs, in a fixed order; the first of equals wins.
+        Keys and costs in a fixed order, given the copies of a reused buffer; the first of equals wins.
+        Two copies (loads overlap with work) are tried first, then one.
     smallest
-        Cost of the smallest tile, for the error.
+        Cost of the smallest tile with one copy of everything, for the error.
 
     Raises
     ------
     ScheduleError
         If no candidate fits; the numbers are those of the smallest tile.
     """
-    feasible = [(key, cost) for key, cost in candidates if not cost.problem(config)]
-    if not feasible:
-        raise ScheduleError(
-            f"{name}: its smallest tile needs {smallest.problem(config) or 'more than one tile at a time'}",
-            expected=f"tiles that fit configuration {config.name!r}",
-            fix="use a configuration with larger buffers, or leave the layer to the CPU",
-        )
-    bound = min(cost.traffic for _, cost in feasible) * TRAFFIC_SLACK
-    good = [item for item in feasible if item[1].traffic <= bound]
-    return min(good, key=lambda item: (item[1].cycles, item[1].tiles, item[1].traffic))[0]
+    for copies in (2, 1):
+        feasible = [(key, cost) for key, cost in candidates(copies) if not cost.problem(config)]
+        if feasible:
+            bound = min(cost.traffic for _, cost in feasible) * TRAFFIC_SLACK
+            good = [item for item in feasible if item[1].traffic <= bound]
+            return min(good, key=lambda item: (item[1].cycles, item[1].tiles, item[1].traffic))[0]
+    raise ScheduleError(
+        f"{name}: its smallest tile needs {smallest.problem(config) or 'more than there is'}",
+        expected=f"tiles that fit configuration {config.name!r}",
+        fix="use a configuration with larger buffers, or leave the layer to the CPU",
+    )
 
 
 def starts(extent: int, tile: int) -> Iterator[tuple[int, int]]:

@@ -38,13 +38,13 @@ def _window(layer: VectorLayer) -> _Window:
     return _Window(layer.hw)
 
 
-def _cost(layer: VectorLayer, config: AcceleratorConfig, tile: VectorTile) -> Cost:
+def _cost(layer: VectorLayer, config: AcceleratorConfig, tile: VectorTile, copies: int) -> Cost:
     win, cost = _window(layer), Cost()
     (oh, ow), (kh, kw), (sh, sw) = win.out_hw, win.kernel, win.stride
     cbs = blocks16(layer.channels)
     rows, cols = (tile.oy - 1) * sh + kh, (tile.ox - 1) * sw + kw
     tiles = layer.batch * ceil_div(cbs, tile.cb) * ceil_div(oh, tile.oy) * ceil_div(ow, tile.ox)
-    copies = 2 if tiles > 1 else 1
+    copies = copies if tiles > 1 else 1
     inp, out = tile.cb * rows * cols, tile.cb * tile.oy * tile.ox
     cost.tiles = tiles
     cost.need(Mem.OUT, out, copies)
@@ -89,16 +89,16 @@ def choose_vector_tile(layer: VectorLayer, config: AcceleratorConfig) -> VectorT
     """
     oh, ow = _window(layer).out_hw
 
-    def candidates() -> Iterator[tuple[VectorTile, Cost]]:
+    def candidates(copies: int) -> Iterator[tuple[VectorTile, Cost]]:
         for ox in tile_sizes(ow):
             found = False
             for oy in tile_sizes(oh):
                 for cb in tile_sizes(blocks16(layer.channels)):
                     tile = VectorTile(cb, oy, ox)
-                    cost = _cost(layer, config, tile)
+                    cost = _cost(layer, config, tile, copies)
                     found = found or not cost.problem(config)
                     yield tile, cost
             if found:
                 return
 
-    return choose(layer.name, config, candidates(), _cost(layer, config, VectorTile(1, 1, 1)))
+    return choose(layer.name, config, candidates, _cost(layer, config, VectorTile(1, 1, 1), 1))

@@ -83,7 +83,7 @@ def _pool(sch: Any, layer: PoolLayer) -> None:
     if layer.mode == "avg":
         sch.compute_inline(block("wide"))
         *_, ox, lane = sch.get_loops(block("out"))
-        sch.compute_at(block("total"), ox)
+        sch.compute_at(block("total"), ox, preserve_unit_loops=True)
         sch.vectorize(lane)
     name = "total" if layer.mode == "avg" else "out"
     lane, ky, kx = sch.get_loops(block(name))[-3:]

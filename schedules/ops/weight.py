@@ -193,33 +193,34 @@ def _shared_rows(dec: _Decoder, ce: Tensor, dtype: str) -> Tensor:
     """Rows of the shared pattern: a row's slot is the number of kept rows before it."""
     layer, form, geometry = dec.layer, dec.form, dec.layer.geometry
     bitmap: Tensor = dec.bitmap
-    groups = int(bitmap.shape[0])
-    used = -(-geometry.rows // 8)
+    mbs, used = blocks16(layer.out_channels), -(-geometry.rows // 8)
+
+    def group(mb: Expr) -> Expr:
+        return tirx.floordiv(mb, i64(form.group_filters // LANES))
 
     def popcount(byte: Expr) -> Expr:
         return tirx.popcount(byte.astype("int32"))
 
     before = te.reduce_axis((i64(0), i64(used)), name="before")
     prefix = te.compute(
-        dims(groups, used),
-        lambda g, b: te.sum(
-            tirx.Select(before < b, popcount(bitmap[g, before]), const(0, "int32")), axis=before
+        dims(mbs, used),
+        lambda mb, b: te.sum(
+            tirx.Select(before < b, popcount(bitmap[group(mb), before]), const(0, "int32")), axis=before
         ),
         name="prefix",
     )
 
-    def slot(g: Expr, r: Expr) -> Expr:
+    def slot(mb: Expr, r: Expr) -> Expr:
         byte, bit = tirx.floordiv(r, i64(8)), tirx.floormod(r, i64(8)).astype("int32")
-        word = bitmap[g, byte].astype("int32")
+        word = bitmap[group(mb), byte].astype("int32")
         below = word & ((const(1, "int32") << bit) - const(1, "int32"))
         kept = tirx.NE((word >> bit) & const(1, "int32"), const(0, "int32"))
-        return tirx.Select(kept, prefix[g, byte] + tirx.popcount(below), const(-1, "int32"))
+        return tirx.Select(kept, prefix[mb, byte] + tirx.popcount(below), const(-1, "int32"))
 
-    rank = te.compute(dims(groups, geometry.rows), slot, name="rank")
+    rank = te.compute(dims(mbs, geometry.rows), slot, name="rank")
 
     def value(mb: Expr, r: Expr, t: Expr, ln: Expr) -> Expr:
-        group = tirx.floordiv(mb, i64(form.group_filters // LANES))
-        j = rank[group, r].astype("int64")
+        j = rank[mb, r].astype("int64")
         at = tirx.max(j, i64(0))
         terms = [
             ce[mb, at, i64(k), ln].astype(dtype) * dec.basis_at(mb, ln, r, i64(k), t).astype(dtype)
@@ -227,4 +228,4 @@ def _shared_rows(dec: _Decoder, ce: Tensor, dtype: str) -> Tensor:
         ]
         return tirx.if_then_else(j >= i64(0), sum(terms[1:], terms[0]), const(0, dtype))
 
-    return te.compute(dims(blocks16(layer.out_channels), geometry.rows, dec.s, LANES), value, name="rows")
+    return te.compute(dims(mbs, geometry.rows, dec.s, LANES), value, name="rows")

@@ -42,6 +42,16 @@ def test_conv(
     compare(layer, seed, config, optimised=optimised)
 
 
+@pytest.mark.parametrize("kind", ["kernels", "sizes"])
+@settings(max_examples=OTHERS_EACH, **QUICK)
+@given(data=st.data(), seed=SEEDS, config=CONFIGS, optimised=OPTIMISED)
+def test_large_conv(kind: str, data: st.DataObject, seed: int, config: str, optimised: bool) -> None:
+    """Kernels up to 9 (rows of 9 taps become rows of channels); more channels and pixels."""
+    kernel, channels, size = {"kernels": (9, 12, 16), "sizes": (3, 120, 20)}[kind]
+    layer = data.draw(layergen.convs(max_kernel=kernel, max_channels=channels, max_size=size))
+    compare(layer, seed, config, optimised=optimised)
+
+
 @pytest.mark.parametrize("kind", ["adds", "pools", "requants"])
 @settings(max_examples=OTHERS_EACH, **QUICK)
 @given(data=st.data(), seed=SEEDS, config=CONFIGS, optimised=OPTIMISED)
