@@ -19,7 +19,8 @@ from sd_tvm.schedules.ops import build_primfunc
 
 #: Buffers of the ``tiny`` configuration, in KB: almost every layer is cut into several tiles.
 TINY = {
-    "inp_kb": 16, "code_kb": 24, "basis_kb": 16, "idx_kb": 1, "qp_kb": 2, "lut_kb": 1, "acc_kb": 8, "out_kb": 2,
+    "inp_kb": 16, "code_kb": 24, "basis_kb": 16, "idx_kb": 1, "qp_kb": 2, "lut_kb": 1, "acc_kb": 8,
+    "out_kb": 2,
 }  # fmt: skip
 
 
