@@ -30,7 +30,13 @@ _STYLE: dict[Any, Any] = {
     "grid.color": "#e3e3e3",
 }
 #: Kinds of layers and their colour in the plots that are not split by component.
-_KIND_COLOURS = {"depthwise": "#E69F00", "dense": "#CC79A7", "add": "#777777", "avg pool": "#56B4E9"}
+_KIND_COLOURS = {
+    "conv": "#009E73",
+    "depthwise": "#E69F00",
+    "dense": "#CC79A7",
+    "add": "#777777",
+    "avg pool": "#56B4E9",
+}
 
 
 def plot_report(report: Report) -> str:
