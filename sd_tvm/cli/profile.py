@@ -20,13 +20,15 @@ def profile(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write report.json and report.html into this folder."),
+        typer.Option(
+            "--output", "-o", help="Write report.json, report.csv and report.html into this folder."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Run on the simulator with its timing model; show every layer's cycles and energy."""
     from sd_tvm.profiling import profile as profile_model
-    from sd_tvm.report import report_to_json, write_html, write_json
+    from sd_tvm.report import report_to_json, write_csv, write_html, write_json
 
     arrays = None if data is None else inputs.read_arrays(data)
     with console.progress() as progress:
@@ -34,6 +36,7 @@ def profile(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         write_json(report, output / "report.json")
+        write_csv(report, output / "report.csv")
         write_html(report, output / "report.html")
     if as_json:
         typer.echo(report_to_json(report), nl=False)

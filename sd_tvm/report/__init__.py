@@ -1,7 +1,8 @@
-"""Reports: one data model, written as deterministic JSON and as one self-contained HTML page."""
+"""Reports: one data model, written as deterministic JSON and CSV and as one self-contained HTML page."""
 
 from __future__ import annotations
 
+from sd_tvm.report.csv import report_to_csv, write_csv
 from sd_tvm.report.files import read_json, report_from_json, report_to_json, write_html, write_json
 from sd_tvm.report.model import (
     SCHEMA_VERSION,
@@ -21,7 +22,9 @@ __all__ = [
     "Report",
     "read_json",
     "report_from_json",
+    "report_to_csv",
     "report_to_json",
+    "write_csv",
     "write_html",
     "write_json",
 ]

@@ -97,7 +97,7 @@ def test_profile(files: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         text = succeed("profile", files / "tiny.so", "-i", files / "x.npy", "-o", tmp_path / name)
     assert "cycles" in text
-    for suffix in ("json", "html"):
+    for suffix in ("json", "csv", "html"):
         one, two = (tmp_path / name / f"report.{suffix}" for name in ("a", "b"))
         assert one.read_bytes() == two.read_bytes()
     data = json.loads(succeed("profile", files / "tiny.so", "-i", files / "x.npy", "--json"))
