@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from sd_tvm.cli import compile as compile_command
-from sd_tvm.cli import compress, console, demo, inspect, profile, run
+from sd_tvm.cli import compress, console, demo, diff, inspect, profile, run
 from sd_tvm.errors import SDError
 
 EXIT_ERROR = 2
@@ -53,6 +53,7 @@ COMMANDS: dict[str, Any] = {
     "compile": compile_command.compile_model,
     "run": run.run,
     "profile": profile.profile,
+    "diff": diff.diff,
     "demo": demo.demo,
 }
 for _name, _function in COMMANDS.items():
