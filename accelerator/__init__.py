@@ -1,1 +1,1 @@
-"""TODO."""
+"""The accelerator: instruction set, code generator, configurations, and the simulator's Python side."""

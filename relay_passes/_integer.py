@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sd_tvm.errors import NumericsError
 from sd_tvm.layers import AddLayer, ConvLayer, Layer, PoolLayer, RequantLayer
-from sd_tvm.numerics.bounds import check_bound, folded_bias
+from sd_tvm.numerics.bounds import check_bound, check_left_shift, folded_bias
 from sd_tvm.numerics.fixedpoint import quantize_multiplier
 from sd_tvm.numerics.qp import pack_qp
 from sd_tvm.numerics.qparams import QParams
@@ -31,6 +31,8 @@ MAX_BIAS = 2**29
 _RANGE: dict[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127)}
 #: Precision of the common scale of an addition (docs/numerics.md).
 _ADD_SHIFT = 20
+#: Largest |q - z| of an 8-bit activation.
+_MAX_Q = 255
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ def clip_range(out: QParams, bounds: Bounds) -> tuple[int, int]:
 def _multipliers(real: npt.NDArray[np.float64]) -> tuple[IntArray, IntArray]:
     pairs = [quantize_multiplier(float(r)) for r in real]
     return np.array([p[0] for p in pairs], np.int64), np.array([p[1] for p in pairs], np.int64)
+
+
+def _check_shifts(name: str, peaks: list[float], real: npt.NDArray[np.float64]) -> None:
+    """Refuse multipliers whose left shift could take values of these magnitudes out of int32."""
+    left = np.maximum(_multipliers(real)[1], 0)
+    check_left_shift(np.ceil(np.array(peaks)).astype(np.int64), left, name=name)
 
 
 def _words(
@@ -219,6 +227,9 @@ def add(name: str, shape: NCHW, a: QParams, b: QParams, out: QParams, bounds: Bo
     common = 2.0 * max(a.scale, b.scale)
     one = float(2**_ADD_SHIFT)
     real = np.array([one * a.scale / common, one * b.scale / common, common / (one * out.scale)])
+    # each side is rounded once, to at most one unit more
+    total = _MAX_Q * (real[0] + real[1]) + 2
+    _check_shifts(name, [_MAX_Q, _MAX_Q, total], real)
     words = _words(np.zeros(3, np.int64), real, out, bounds, pad=False)
     layer = AddLayer(
         name=name,
@@ -261,6 +272,7 @@ def pool(
     if mode == "max":
         return Integer(layer, [])
     real = np.array([x.scale / (out.scale * kernel[0] * kernel[1])])
+    _check_shifts(name, [_MAX_Q * kernel[0] * kernel[1]], real)
     return Integer(layer, [_words(np.zeros(1, np.int64), real, out, bounds, pad=False)])
 
 
@@ -276,4 +288,5 @@ def requant(name: str, shape: NCHW, x: QParams, out: QParams, bounds: Bounds) ->
         out_dtype=out.dtype,
     )
     real = np.array([x.scale / out.scale])
+    _check_shifts(name, [_MAX_Q], real)
     return Integer(layer, [_words(np.zeros(1, np.int64), real, out, bounds, pad=False)])

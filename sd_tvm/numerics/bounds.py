@@ -64,12 +64,31 @@ def check_bound(
         Naming the worst filter and its bound.
     """
     bound = accumulator_bound(weight, bias, in_dtype)
-    if shift is not None:
-        bound = bound << np.maximum(shift.astype(np.int64), 0)
-    worst = int(np.argmax(bound))
-    if int(bound[worst]) > INT32_MAX:
+    left = np.zeros_like(bound) if shift is None else np.maximum(shift.astype(np.int64), 0)
+    check_left_shift(bound, left, name=name)
+
+
+def check_left_shift(bound: npt.NDArray[np.int64], left: npt.NDArray[np.int64], *, name: str) -> None:
+    """Refuse values that could leave int32 when a multiplier shifts them left.
+
+    Parameters
+    ----------
+    bound
+        Largest magnitude of each value, (M,).
+    left
+        Left shifts (M,), 0..30.
+
+    Raises
+    ------
+    NumericsError
+        Naming the worst one and its bound.
+    """
+    # the limit is shifted, not the bound: that could leave int64
+    over = np.flatnonzero(bound > (np.int64(INT32_MAX) >> left))
+    if over.size:
+        worst = int(over[np.argmax(bound[over])])
         raise NumericsError(
-            f"{name}: filter {worst} can reach {int(bound[worst])}",
+            f"{name}: filter {worst} can reach {int(bound[worst]) << int(left[worst])}",
             expected=f"at most {INT32_MAX} (int32)",
             fix="use an alphabet with smaller codes, int8 weights, or leave the layer in float32",
         )

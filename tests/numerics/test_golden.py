@@ -149,3 +149,9 @@ def test_bound_is_reached_and_refused() -> None:
 @settings(max_examples=20, deadline=None)
 def test_layer_json_round_trip(layer: ConvLayer) -> None:
     assert layer_from_json(layer_to_json(layer)) == layer
+
+
+def test_bound_itself_does_not_wrap() -> None:
+    """2^34 shifted left by 30 is 0 in int64."""
+    with pytest.raises(NumericsError, match="filter 0 can reach"):
+        check_bound(np.zeros((1, 1, 1, 1)), np.array([2**34]), "uint8", shift=np.array([30]))
