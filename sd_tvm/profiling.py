@@ -30,10 +30,17 @@ class Profile:
         The network's outputs.
     report
         Rows with cycles and energy, totals, configuration, sources of the constants.
+    config
+        The configuration that was simulated.
+    calls
+        Name and program of each layer call, in the order of the report's rows; what
+        :func:`sd_tvm.report.write_trace` takes.
     """
 
     outputs: list[npt.NDArray[np.generic]] = field(repr=False)
     report: Report
+    config: AcceleratorConfig = field(repr=False)
+    calls: tuple[tuple[str, bytes], ...] = field(repr=False)
 
 
 def profile(
@@ -74,6 +81,7 @@ def profile(
         If inputs are missing or do not fit.
     """
     from sd_tvm.accelerator.config import AcceleratorConfig
+    from sd_tvm.accelerator.saved import saved_layers
     from sd_tvm.accelerator.simulator import Profiler
     from sd_tvm.execute import Runner
 
@@ -88,7 +96,10 @@ def profile(
         outputs = runner(*arrays)
     report("simulate", 1, 1)
     name = title or f"{_name(model)} on {chosen.name}"
-    return Profile(outputs, make_report(name, profiler.records, chosen, nodes))
+    found = make_report(name, profiler.records, chosen, nodes)
+    programs = {layer.name: layer.program for layer in saved_layers(getattr(executable, "mod", executable))}
+    calls = zip(found.layers, profiler.records, strict=True)
+    return Profile(outputs, found, chosen, tuple((row.name, programs[str(r["name"])]) for row, r in calls))
 
 
 def make_report(

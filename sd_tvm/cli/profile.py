@@ -24,17 +24,27 @@ def profile(
             "--output", "-o", help="Write report.json, report.csv and report.html into this folder."
         ),
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace", help="Write the queues over time (for ui.perfetto.dev) into this .json file."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Run on the simulator with its timing model; show every layer's cycles and energy."""
     from sd_tvm.profiling import profile as profile_model
-    from sd_tvm.report import report_to_json, write_csv, write_html, write_json
+    from sd_tvm.report import report_to_json, write_csv, write_html, write_json, write_trace
 
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)  # before the work, so that it cannot fail after it
     arrays = None if data is None else inputs.read_arrays(data)
     with console.progress() as progress:
-        report = profile_model(model, arrays, config=config, progress=progress).report
+        found = profile_model(model, arrays, config=config, progress=progress)
+    report = found.report
+    if trace is not None:
+        write_trace(trace, found.calls, found.config)
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
         write_json(report, output / "report.json")
         write_csv(report, output / "report.csv")
         write_html(report, output / "report.html")
@@ -48,3 +58,5 @@ def profile(
     out.print(metric_table(report))
     if output is not None:
         out.print(f"report: {output / 'report.html'}")
+    if trace is not None:
+        out.print(f"trace: {trace} (open it in ui.perfetto.dev)")

@@ -12,6 +12,7 @@ from sd_tvm.report.model import (
     Rejection,
     Report,
 )
+from sd_tvm.report.trace import trace_to_json, write_trace
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -24,7 +25,9 @@ __all__ = [
     "report_from_json",
     "report_to_csv",
     "report_to_json",
+    "trace_to_json",
     "write_csv",
     "write_html",
     "write_json",
+    "write_trace",
 ]

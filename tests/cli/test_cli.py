@@ -110,6 +110,17 @@ def test_profile_of_a_file_makes_its_own_input(files: Path) -> None:
     assert data["config"]["name"] == "edge"
 
 
+def test_profile_writes_a_trace(files: Path, tmp_path: Path) -> None:
+    """The same programs from the file and from the library; as many cycles as the report has."""
+    for source in ("tiny.sd", "tiny.so"):
+        args = ("-i", files / "x.npy", "--trace", tmp_path / f"{source}.json", "--json")
+        data = json.loads(succeed("profile", files / source, *args))
+        events = json.loads((tmp_path / f"{source}.json").read_text())["traceEvents"]
+        layers = [e for e in events if e.get("cat") == "layer"]
+        assert [e["args"]["cycles"] for e in layers] == [row["cycles"] for row in data["layers"]]
+        assert [e["name"] for e in layers] == [row["name"] for row in data["layers"]]
+
+
 ERRORS = {
     "no such file": ("inspect", "none.sd"),
     "not a .sd file": ("inspect", "x.npy"),
@@ -130,6 +141,7 @@ ERRORS = {
     "input shape": ("run", "tiny.so", "-i", "calibration.npy"),
     "input function": ("run", "tiny.so", "-i", "cli.tiny:nothing"),
     "no input": ("profile", "tiny.so"),
+    "trace of a serial array": ("profile", "tiny.sd", "-c", "smartexchange-28nm", "--trace", "t.json"),
     "configuration": ("profile", "tiny.sd", "-c", "none"),
     "configuration file": ("profile", "tiny.sd", "-c", "none.yaml"),
 }

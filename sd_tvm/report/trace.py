@@ -1,0 +1,229 @@
+"""The four queues over time, as trace-event JSON for Perfetto (ui.perfetto.dev) and ``chrome://tracing``.
+
+One track a queue, one slice an instruction with its layer and its line of assembly; what keeps a queue
+waiting is a slice too. Times are cycles: **one nanosecond of the trace is one cycle**, whatever the clock,
+so that numbers are exact.
+
+Transfers of one queue may overlap (the next one is issued before the last has ended), slices of one track may
+not: a slice starts where the one before it ended, which is how the timing model counts a queue as busy.
+``issue`` and ``end`` of each slice are the true ones. The slices and waits of a queue therefore add up
+exactly to the ``busy`` and ``stall`` cycles of the statistics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sd_tvm.accelerator.config import AcceleratorConfig
+from sd_tvm.accelerator.isa.disasm import format_instruction
+from sd_tvm.accelerator.isa.program import Program
+from sd_tvm.accelerator.isa.spec import BY_NAME, INSTRUCTION_BYTES, Queue
+from sd_tvm.accelerator.timing import time_program
+from sd_tvm.errors import ConfigError
+
+_FETCH_INSTRUCTIONS = 4  # of one burst
+_LAYER_TRACK = 0
+_TITLES = {
+    Queue.LD: "LD (DRAM to chip)",
+    Queue.GE: "GE (rebuild and array)",
+    Queue.AL: "AL (vector unit)",
+    Queue.ST: "ST (chip to DRAM)",
+}
+#: Colours of chrome://tracing; Perfetto chooses its own by name.
+_COLOURS = {"token": "bad", "dispatch": "grey"}
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A piece of a queue's time, in cycles of its program.
+
+    Attributes
+    ----------
+    queue
+        The queue.
+    start, end
+        Cycles; slices of a queue do not overlap.
+    kind
+        ``busy``, ``token`` (waits for a semaphore) or ``dispatch`` (the instruction had not arrived).
+    index
+        Instruction that runs or waits.
+    """
+
+    queue: Queue
+    start: int
+    end: int
+    kind: str
+    index: int
+
+
+def slices(
+    decoded: Sequence[tuple[str, dict[str, int | None]]],
+    spans: Sequence[Sequence[int]],
+    config: AcceleratorConfig,
+) -> Iterator[Slice]:
+    """Busy and waiting slices of each queue, in program order.
+
+    Parameters
+    ----------
+    decoded
+        Name and fields of each instruction.
+    spans
+        (issue, end) of each, as :func:`sd_tvm.accelerator.timing.time_program` gives them.
+    config
+        The configuration that was timed; it says when instructions arrive.
+    """
+    depth, dispatch = config.control.queue_depth, 0
+    burst = -(-_FETCH_INSTRUCTIONS * INSTRUCTION_BYTES // config.dram.bytes_per_cycle)
+    issues: dict[Queue, list[int]] = {q: [] for q in Queue}
+    cursors = dict.fromkeys(Queue, 0)
+    for index, ((name, fields), (issue, end)) in enumerate(zip(decoded, spans, strict=True)):
+        queue = _queue(name, fields)
+        if queue is None:
+            dispatch = issue
+            continue
+        if config.control.fetch:
+            arrived = config.dram.latency_cycles + (index // _FETCH_INSTRUCTIONS + 1) * burst
+            dispatch = max(dispatch, arrived)
+        left = issues[queue]
+        if depth and len(left) >= depth:
+            dispatch = max(dispatch, left[len(left) - depth])
+        left.append(issue)
+        cursor = cursors[queue]
+        if issue > cursor:
+            here = min(max(dispatch, cursor), issue)
+            if here > cursor:
+                yield Slice(queue, cursor, here, "dispatch", index)
+            if issue > here:
+                yield Slice(queue, here, issue, "token", index)
+        start = max(cursor, issue)
+        yield Slice(queue, start, max(start, end), "busy", index)
+        cursors[queue] = max(start, end)
+
+
+def trace_to_json(calls: Iterable[tuple[str, bytes]], config: AcceleratorConfig) -> str:
+    """Trace of layer calls, one after the other.
+
+    Parameters
+    ----------
+    calls
+        Name and program of each call, in order of execution.
+    config
+        Configuration to time them on.
+
+    Returns
+    -------
+    str
+        JSON object with ``traceEvents``, one event a line.
+
+    Raises
+    ------
+    ConfigError
+        If the array is bit-serial: its time depends on data, which programs do not hold.
+    ProgramError, ConfigMismatchError
+        As :func:`sd_tvm.accelerator.timing.time_program`.
+    """
+    if config.array.mac == "serial":
+        raise ConfigError(
+            f"a trace on {config.name!r}: its array is bit-serial, so its time depends on data",
+            expected="a configuration with mac: parallel",
+            fix="trace on its parallel sibling",
+        )
+    lines = [_json(event) for event in _events(calls, config)]
+    about = {
+        "config": config.name,
+        "clock_mhz": config.clock_mhz,
+        "time": "one nanosecond of this trace is one cycle",
+    }
+    head = f'{{"displayTimeUnit":"ns","otherData":{_json(about)},"traceEvents":[\n'
+    return head + ",\n".join(lines) + "\n]}\n"
+
+
+def write_trace(path: str | Path, calls: Iterable[tuple[str, bytes]], config: AcceleratorConfig) -> Path:
+    """Write :func:`trace_to_json`; returns the path.
+
+    Raises
+    ------
+    ConfigError, ProgramError, ConfigMismatchError
+        As :func:`trace_to_json`.
+    """
+    target = Path(path)
+    target.write_text(trace_to_json(calls, config), encoding="utf-8", newline="")
+    return target
+
+
+def _events(calls: Iterable[tuple[str, bytes]], config: AcceleratorConfig) -> Iterator[Event]:
+    yield _meta("process_name", _LAYER_TRACK, name=f"{config.name}, 1 ns = 1 cycle")
+    yield _track(_LAYER_TRACK, "layers")
+    for queue in Queue:
+        yield _track(_id(queue), _TITLES[queue])
+    now = 0
+    timed: dict[bytes, tuple[int, list[tuple[Slice, Event]]]] = {}
+    for name, program in calls:
+        if program not in timed:
+            timed[program] = _timed(program, config)
+        cycles, body = timed[program]
+        yield _slice(_LAYER_TRACK, now, cycles, name, "layer", {"cycles": cycles})
+        for piece, event in body:
+            yield _slice(
+                _id(piece.queue),
+                now + piece.start,
+                piece.end - piece.start,
+                **event | {"args": {"layer": name, **event["args"]}},
+            )
+        now += cycles
+
+
+def _timed(program: bytes, config: AcceleratorConfig) -> tuple[int, list[tuple[Slice, Event]]]:
+    stats = time_program(program, config, trace=True)
+    decoded = Program.from_bytes(program).decoded()
+    body: list[tuple[Slice, Event]] = []
+    for piece in slices(decoded, stats["trace"], config):
+        name, fields = decoded[piece.index]
+        issue, end = stats["trace"][piece.index]
+        args: Event = {"index": piece.index, "asm": format_instruction(name, fields)}
+        if piece.kind == "busy":
+            event: Event = {"name": name, "kind": name, "args": args | {"issue": issue, "end": end}}
+        else:
+            title = "wait: " + (_semaphores(fields) if piece.kind == "token" else "dispatch")
+            event = {"name": title, "kind": piece.kind, "args": args, "colour": _COLOURS[piece.kind]}
+        body.append((piece, event))
+    return int(stats["cycles"]), body
+
+
+def _queue(name: str, fields: dict[str, int | None]) -> Queue | None:
+    return Queue(fields["queue"] or 0) if name == "NOP" else BY_NAME[name].queue
+
+
+def _semaphores(fields: dict[str, int | None]) -> str:
+    return " ".join(f"s{fields[key]}" for key in ("wait0", "wait1") if fields[key] is not None)
+
+
+def _id(queue: Queue) -> int:
+    return int(queue) + 1
+
+
+def _meta(kind: str, track: int, **args: Any) -> Event:
+    return {"ph": "M", "pid": 1, "tid": track, "name": kind, "args": args}
+
+
+def _track(track: int, title: str) -> Event:
+    # The track's number is its place: trace viewers sort equal indices by it.
+    return _meta("thread_name", track, name=title)
+
+
+def _slice(
+    track: int, start: int, length: int, name: str, kind: str, args: Event, colour: str | None = None
+) -> Event:
+    event: Event = {"ph": "X", "pid": 1, "tid": track, "ts": start / 1000, "dur": length / 1000}
+    event |= {"name": name, "cat": kind, "args": args}
+    return event | {"cname": colour} if colour else event
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
