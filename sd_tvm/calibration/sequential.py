@@ -20,7 +20,7 @@ from sd_tvm.calibration.data import batches_of
 from sd_tvm.calibration.interpreter import Interpreter, Step
 from sd_tvm.calibration.moments import MomentObserver, Moments
 from sd_tvm.calibration.ops import Array, evaluate
-from sd_tvm.decompose.calibrated import fit_calibrated, wanted_weight
+from sd_tvm.decompose.calibrated import RIDGE, fit_calibrated, wanted_weight
 from sd_tvm.decompose.scale_floor import least_scale, raise_scales
 from sd_tvm.recipe import LayerPlan, Recipe
 from sd_tvm.relay_passes._fit import quantize_int8
@@ -29,9 +29,6 @@ from sd_tvm.relay_passes._weights import WeightedLayer, weighted_layers
 from sd_tvm.relay_passes.calibrate import activation_qparams
 from sd_tvm.weights.tensor import Weight
 
-#: How strongly the target is held at the trained weight (relative to the mean input energy). Few examples
-#: need more than many: with 24 photographs 0.1 generalises better than 0.01 (docs/accuracy.md).
-RIDGE = 0.1
 F64 = npt.NDArray[np.float64]
 #: Called with (step, done, total).
 Progress = Callable[[str, int, int], None]
@@ -222,9 +219,7 @@ def _fit(layer: WeightedLayer, plan: LayerPlan, moments: Moments, *, centred: bo
         cross = cross - (moments.y / count)[:, None] * np.repeat(mean, cross.shape[0] // groups, axis=0)
     hessian = (hessian + hessian.transpose(0, 2, 1)) / 2
     if plan.kind == "sd" and plan.form is not None:
-        return fit_calibrated(
-            layer.array, plan.form, hessian, cross=cross, ridge=RIDGE, n_bases=max(plan.n_bases, 1)
-        )
+        return fit_calibrated(layer.array, plan.form, hessian, cross=cross, n_bases=max(plan.n_bases, 1))
     geometry = moments.geometry
     flat = geometry.to_rows(layer.array.astype(np.float64)).reshape(groups, -1, hessian.shape[1])
     target = wanted_weight(flat, hessian, cross.reshape(flat.shape), RIDGE)
