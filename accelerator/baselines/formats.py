@@ -21,7 +21,8 @@ class Format:
     bits
         Of a stored element.
     kept
-        N of N:16 rows; 16: dense; 0: rows as the mask of the statistics says, one bitmap for 32 filters.
+        N of N:16 rows; 16: dense; 0: rows as the mask of the statistics says, a bitmap for each
+        filter (the paper counts 1 bit a row).
     rebuilt
         SD form: a basis for each filter, weights of 13 bits.
     """
@@ -40,13 +41,13 @@ class Format:
         return self.kept * ceil(layer.rows / 16)
 
     def weight_bytes(self, layer: LayerShape, sparsity: float) -> int:
-        """Bytes in DRAM. A kept row of N:16 has an index of 4 bits, a shared bitmap a bit a row."""
+        """Bytes in DRAM. A kept row of N:16 has an index of 4 bits, a masked filter a bit a row."""
         if self.kept == 16 and not self.rebuilt:
             return ceil(layer.weights * self.bits / 8)
         index = 4 if 0 < self.kept < 16 else 0
         row_bits = self.bits * layer.row_taps + index
         stored = layer.out_channels * ceil(self.rows(layer, sparsity) * row_bits / 8)
-        bitmap = ceil(layer.rows / 8) * ceil(layer.out_channels / 32) if self.kept == 0 else 0
+        bitmap = ceil(layer.rows / 8) * layer.out_channels if self.kept == 0 else 0
         return stored + bitmap + (BASIS_BYTES * layer.out_channels if self.rebuilt else 0)
 
 

@@ -112,7 +112,7 @@ def ratio_band(over: RunResult, of: RunResult) -> tuple[float, float, float]:
     for choice in product(CORNERS, repeat=len(GROUPS)):
         corner = dict(zip(GROUPS, choice, strict=True))
         ratios[choice] = over.energy_total_fj(corner) / of.energy_total_fj(corner)
-    nominal: tuple[Corner, ...] = ("value",) * len(GROUPS)
+    nominal: tuple[Corner, ...] = tuple(CORNERS[1] for _ in GROUPS)
     return ratios[nominal], min(ratios.values()), max(ratios.values())
 
 
