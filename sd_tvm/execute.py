@@ -213,6 +213,11 @@ class Runner:
         """
         from sd_tvm._tvm import tvm
 
+        wanted = int(self._machine.module["get_function_arity"]("main"))
+        if len(inputs) != wanted:
+            raise OptionError(
+                f"{len(inputs)} inputs", expected=f"{wanted}, as the model takes", fix="correct the inputs"
+            )
         tensors = [tvm.runtime.tensor(np.ascontiguousarray(x), self._device) for x in inputs]
         try:
             result = self._machine["main"](*tensors)

@@ -24,6 +24,9 @@ from sd_tvm.weights.rows import RowGeometry
 F64 = npt.NDArray[np.float64]
 LAYERS = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.matmul")
 
+#: A variance below this share of the second moment is rounding (the inputs are float32).
+_NOISE = 1e-6
+
 
 @dataclass
 class Moments:
@@ -63,9 +66,14 @@ class Moments:
         return np.asarray(self.x / max(self.count, 1))
 
     def centred(self) -> F64:
-        """float64 (G, K, K): X X^T of the inputs minus their mean."""
+        """float64 (G, K, K): X X^T of the inputs minus their mean.
+
+        Inputs that never change (one example, equal examples) are exactly zero, not rounding noise.
+        """
         m = self.mean
-        return np.asarray(self.xx - self.count * m[:, :, None] * m[:, None, :])
+        centred = self.xx - self.count * m[:, :, None] * m[:, None, :]
+        varies = np.einsum("gkk->gk", centred) > _NOISE * np.einsum("gkk->gk", self.xx)
+        return np.asarray(centred * varies[:, :, None] * varies[:, None, :])
 
     def error(self, difference: npt.NDArray[Any]) -> F64:
         """Squared output error of each filter, summed, float64 (M,), for a weight difference."""

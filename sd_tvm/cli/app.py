@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from sd_tvm.cli import compile as compile_command
-from sd_tvm.cli import compress, console, demo, diff, inspect, profile, run
-from sd_tvm.errors import SDError
+from sd_tvm.cli import compress, console, demo, diff, explore, inspect, profile, run
+from sd_tvm.errors import OptionError, SDError
 
 EXIT_ERROR = 2
 
@@ -35,6 +35,17 @@ class _Group(TyperGroup):
                 raise
             console.show_error(error)
             raise typer.Exit(EXIT_ERROR) from error
+        except OSError as error:  # a file that cannot be read or written
+            if ctx.params.get("debug") or error.filename is None:
+                raise
+            console.show_error(
+                OptionError(
+                    f"{error.filename}: {error.strerror}",
+                    expected="a file or folder that can be read or written",
+                    fix="check the path and its permissions",
+                )
+            )
+            raise typer.Exit(EXIT_ERROR) from error
 
 
 app = typer.Typer(
@@ -54,6 +65,7 @@ COMMANDS: dict[str, Any] = {
     "run": run.run,
     "profile": profile.profile,
     "diff": diff.diff,
+    "explore": explore.explore,
     "demo": demo.demo,
 }
 for _name, _function in COMMANDS.items():

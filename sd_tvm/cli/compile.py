@@ -26,6 +26,7 @@ def compile_model(
     """Compile with TVM; print which nodes do not run on the accelerator, and why."""
     from sd_tvm.execute import ACCELERATOR, compile_module, read_module
 
+    inputs.check_folder_of(output)
     with console.progress() as report:
         report("load", 0, 1)
         module = read_module(model, inputs.parse_shape(shape))
@@ -38,7 +39,7 @@ def compile_model(
         report("export", 1, 1)
     out = console.out()
     wanted = ACCELERATOR if target.startswith(ACCELERATOR) else "cpu-integer"
-    shown = [row for row in compiled.nodes if verbose or (row.target != wanted and row.layer + row.reason)]
+    shown = [row for row in compiled.nodes if verbose or row.target != wanted]
     if shown:
         from sd_tvm.relay_passes.report import report_table
 

@@ -25,6 +25,7 @@ def compress(
     """Fold batch norm, calibrate activations, decompose the weights, write a .sd file."""
     import sd_tvm
 
+    inputs.check_folder_of(output)
     examples = None if calibration is None else inputs.read_arrays(calibration)
     with console.progress() as report:
         compressed = sd_tvm.compress(

@@ -52,14 +52,33 @@ def _call(source: str) -> list[Any]:
     sys.path.insert(0, str(Path.cwd()))
     try:
         function = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the module is the user's: anything may happen while it is imported
         raise OptionError(
             f"cannot import {source!r}: {error}", expected=KINDS, fix="check the name"
         ) from error
     finally:
         sys.path.pop(0)
-    result = function()
+    try:
+        result = function()
+    except Exception as error:  # whatever the user's function raises is the user's to read
+        raise OptionError(
+            f"{source!r} raised {type(error).__name__}: {error}", expected=KINDS, fix="correct the function"
+        ) from error
     return [np.asarray(x) for x in (result if isinstance(result, list | tuple) else [result])]
+
+
+def check_folder_of(path: Path | None) -> None:
+    """Refuse an output file before the work starts, if its folder does not exist.
+
+    Raises
+    ------
+    OptionError
+        If there is no such folder.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise OptionError(
+            f"cannot write {str(path)!r}", expected="a folder that exists", fix=f"make {str(path.parent)!r}"
+        )
 
 
 def parse_shape(text: str | None) -> Any:

@@ -25,6 +25,7 @@ def run(
 
     from sd_tvm.execute import Runner, open_model
 
+    inputs.check_folder_of(output)
     arrays = inputs.read_arrays(data)
     with console.progress() as report:
         report("prepare", 0, 1)

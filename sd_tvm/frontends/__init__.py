@@ -84,7 +84,7 @@ def _from_text(text: str, example_inputs: Any) -> Any:
         if suffix == ".pt2":
             from sd_tvm.frontends.torch import from_file as from_pt2
 
-            return from_pt2(text)
+            return _of_shape(from_pt2(text), example_inputs)
         from sd_tvm.frontends.onnx import from_file as from_onnx
 
         return from_onnx(text, example_inputs)
@@ -100,6 +100,24 @@ def _from_text(text: str, example_inputs: Any) -> Any:
     raise UnsupportedModelError(
         f"cannot import {text!r}: unknown suffix {suffix!r}", expected=SOURCES, fix=fix
     )
+
+
+def _of_shape(mod: Any, example_inputs: Any) -> Any:
+    """The module, if examples that were given beside it have its shapes: its shapes are fixed."""
+    if example_inputs is None:
+        return mod
+    from sd_tvm.relay_passes._rewrite import static_shape
+
+    examples = example_inputs if isinstance(example_inputs, list | tuple) else [example_inputs]
+    given = [tuple(getattr(e, "shape", ())) for e in examples]
+    fixed = [static_shape(p) for p in mod["main"].params]
+    if given != fixed:
+        raise UnsupportedModelError(
+            f"example inputs of shapes {given}",
+            expected=f"{fixed}: the exported program has these shapes",
+            fix="leave the example inputs out, or export the model with other shapes",
+        )
+    return mod
 
 
 __all__ = ["SOURCES", "load_model"]

@@ -170,3 +170,34 @@ def test_the_script_exits_with_2() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: 'none.sd'")
     assert "Traceback" not in done.stderr
+
+
+def test_output_folder_is_checked_before_the_work(files: Path, tmp_path: Path) -> None:
+    nowhere = tmp_path / "missing"
+    for args in (
+        ("compress", "cli.tiny:model", "-o", nowhere / "a.sd"),
+        ("compile", files / "tiny.sd", "-o", nowhere / "a.so"),
+        ("run", files / "tiny.so", "-i", files / "x.npy", "-o", nowhere / "a.npz"),
+    ):
+        result = invoke(*args)
+        assert result.exit_code == 2
+        assert "folder that exists" in " ".join(result.stderr.split())
+
+
+def test_too_many_inputs(files: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "two.npz", tiny.batch(), tiny.batch())
+    result = invoke("run", files / "tiny.so", "-i", tmp_path / "two.npz")
+    assert result.exit_code == 2
+    assert "2 inputs" in result.stderr
+
+
+def test_function_that_raises(files: Path) -> None:
+    result = invoke("run", files / "tiny.so", "-i", "cli.tiny:broken")
+    assert result.exit_code == 2
+    assert "raised ZeroDivisionError" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_calibration_with_one_or_with_equal_examples(count: int, tmp_path: Path) -> None:
+    np.save(tmp_path / "same.npy", np.repeat(tiny.data()[:1], count, axis=0))
+    succeed("compress", "cli.tiny:model", "-o", tmp_path / "a.sd", "--calibration", tmp_path / "same.npy")

@@ -53,3 +53,8 @@ def data(count: int = 16, seed: int = 3) -> np.ndarray:
         waves[..., 0, None, None] * 6 * y + waves[..., 1, None, None] * 6 * x + waves[..., 2, None, None] * 6
     )
     return (np.sin(angle) * waves[..., 3, None, None]).sum(axis=2).astype(np.float32)
+
+
+def broken() -> Any:
+    """Raises, as a user's function may."""
+    return 1 // 0
