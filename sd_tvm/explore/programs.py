@@ -1,0 +1,89 @@
+"""The model as programs: compiled once, with no host code and no run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sd_tvm.accelerator.config import AcceleratorConfig
+
+
+@dataclass(frozen=True)
+class ModelPrograms:
+    """Programs of a model.
+
+    Attributes
+    ----------
+    programs
+        Different programs and how many calls run each, in order of the first call.
+    on_cpu
+        Names of integer layers that the configuration cannot hold; a sweep leaves them out.
+    """
+
+    programs: tuple[tuple[bytes, int], ...]
+    on_cpu: tuple[str, ...]
+
+    @property
+    def calls(self) -> int:
+        """Layer calls."""
+        return sum(count for _, count in self.programs)
+
+    @property
+    def instructions(self) -> int:
+        """Instructions of all calls."""
+        from sd_tvm.accelerator.isa import Program
+
+        return sum(len(Program.from_bytes(code).instructions) * count for code, count in self.programs)
+
+
+def compile_programs(model: Any, config: AcceleratorConfig) -> ModelPrograms:
+    """Compile a model's layers for the accelerator and count their calls.
+
+    Parameters
+    ----------
+    model
+        A compressed model, a ``.sd`` file, a Relax module, or whatever ``sd_tvm.load_model`` takes.
+    config
+        Configuration whose buffers the programs use.
+
+    Raises
+    ------
+    FormatError, UnsupportedModelError
+        If the model cannot be read.
+    OptionError
+        If no layer runs on the accelerator.
+    """
+    from sd_tvm import backend
+    from sd_tvm._tvm import relax
+    from sd_tvm.accelerator.saved import saved_layers
+    from sd_tvm.errors import OptionError
+    from sd_tvm.execute import read_module
+    from sd_tvm.relay_passes.offload import EXTERNAL_MODS, Offload
+    from sd_tvm.relay_passes.pipeline import to_integer
+    from sd_tvm.relay_passes.report import node_reports
+
+    backend.register()
+    mod = read_module(model)
+    for step in (*to_integer(mod), Offload(config)):
+        mod = step(mod)
+    modules = mod.attrs.get(EXTERNAL_MODS, [])
+    code = {layer.name: layer.program for module in modules for layer in saved_layers(module)}
+    counts: dict[bytes, int] = {}
+
+    def visit(expr: Any) -> None:
+        if isinstance(expr, relax.ExternFunc) and str(expr.global_symbol) in code:
+            program = code[str(expr.global_symbol)]
+            counts[program] = counts.get(program, 0) + 1
+
+    relax.analysis.post_order_visit(mod["main"], visit)
+    if not counts:
+        raise OptionError(
+            "no layer of the model runs on the accelerator",
+            expected="a model with integer layers that fit the smallest buffers of the space",
+            fix="list larger memories, or look at `sd-tvm compile --verbose`",
+        )
+    on_cpu: dict[str, str] = {}
+    for row in node_reports(mod):
+        if row.target == "cpu-integer":
+            on_cpu.setdefault(row.layer, row.source_name)
+    return ModelPrograms(tuple(counts.items()), tuple(on_cpu.values()))
