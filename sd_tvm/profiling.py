@@ -62,8 +62,8 @@ def profile(
     inputs
         The network's inputs; None: noise of a fixed seed, for a model whose inputs are known (no library).
     config
-        Accelerator configuration, its name, or a YAML file; None: the default, or what a library was
-        compiled for.
+        Accelerator configuration, its name, or a YAML file; None: the default, also for a library, whatever
+        configuration it was compiled for.
     mode
         ``timed``: with cycles and energy. ``functional``: counts only, no time.
     title
