@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sd_tvm._blas import one_blas_thread
 from sd_tvm.calibration.moments import Moments
 from sd_tvm.decompose.calibrated import fit_calibrated
 from sd_tvm.decompose.fit import fit as fit_data_free
@@ -20,6 +21,7 @@ from sd_tvm.weights.tensor import SDWeight, Weight, WeightForm
 __all__ = ["fit_layer", "quantize_int8"]
 
 
+@one_blas_thread
 def fit_layer(
     layer: WeightedLayer, plan: LayerPlan, recipe: Recipe, moments: Mapping[str, Moments] | None
 ) -> Weight:

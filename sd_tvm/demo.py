@@ -72,14 +72,14 @@ def run_demo(
         If the configuration does not exist or is invalid.
     """
     from sd_tvm import compress, load
+    from sd_tvm.accelerator import DEFAULT_CONFIG
     from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.data.samples import imagenet_samples
     from sd_tvm.execute import compile_module, load_executable
     from sd_tvm.models import efficientnet_lite0 as network
-    from sd_tvm.profiling import _default
     from sd_tvm.report import write_html, write_json
 
-    chosen = AcceleratorConfig.load(config or _default())
+    chosen = AcceleratorConfig.load(config or DEFAULT_CONFIG)
     report = progress or (lambda _step, _done, _total: None)
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)

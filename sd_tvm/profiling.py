@@ -80,12 +80,14 @@ def profile(
     OptionError
         If inputs are missing or do not fit.
     """
+    from sd_tvm.accelerator import DEFAULT_CONFIG
     from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.accelerator.saved import saved_layers
     from sd_tvm.accelerator.simulator import Profiler
     from sd_tvm.execute import Runner
 
-    chosen = config if isinstance(config, AcceleratorConfig) else AcceleratorConfig.load(config or _default())
+    named = config or DEFAULT_CONFIG
+    chosen = named if isinstance(named, AcceleratorConfig) else AcceleratorConfig.load(named)
     report = progress or (lambda _step, _done, _total: None)
     report("compile", 0, 1)
     executable, nodes, arrays = _prepare(model, chosen, config, inputs)
@@ -150,12 +152,6 @@ def make_report(
         notes=notes,
         totals=totals,
     )
-
-
-def _default() -> str:
-    from sd_tvm.accelerator.config.model import DEFAULT
-
-    return DEFAULT
 
 
 def _name(model: Any) -> str:

@@ -10,9 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sd_tvm.accelerator import DEFAULT_CONFIG
+
 #: Key that marks our targets.
 KEY = "sd_accel"
-DEFAULT_CONFIG = "smartexchange-28nm-parallel"
 _PIPELINE = "default"
 
 

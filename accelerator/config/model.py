@@ -12,13 +12,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sd_tvm.accelerator import DEFAULT_CONFIG
 from sd_tvm.accelerator.config._validate import Strict, read_model
 from sd_tvm.accelerator.config.energy import Corner, EnergyTable
 from sd_tvm.accelerator.isa.spec import BY_NAME, MEMORIES, Mem
 from sd_tvm.errors import ConfigError
 
 CONFIGS = Path(__file__).parent
-DEFAULT = "smartexchange-28nm-parallel"
 SYNC_DOMAINS = ("lane", "line", "array")
 
 Kb = Annotated[int, Field(ge=1, le=1 << 14)]
@@ -180,7 +180,7 @@ class AcceleratorConfig(Strict):
         return sorted(p.stem for p in CONFIGS.glob("*.yaml"))
 
     @classmethod
-    def load(cls, name_or_path: str | Path = DEFAULT) -> AcceleratorConfig:
+    def load(cls, name_or_path: str | Path = DEFAULT_CONFIG) -> AcceleratorConfig:
         """Read a configuration by the name of a shipped one, or from a file.
 
         Parameters

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sd_tvm._blas import one_blas_thread
 from sd_tvm._tvm import ir, relax, tvm
 from sd_tvm.calibration.data import InputSpec
 from sd_tvm.calibration.ops import NotEvaluated, evaluate
@@ -99,6 +100,7 @@ class Interpreter:
                     step.frees.append(var)
         return steps
 
+    @one_blas_thread
     def run(self, inputs: Sequence[Array], observe: Observer | None = None) -> Any:
         """Value of the function.
 

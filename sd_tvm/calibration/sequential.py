@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sd_tvm._blas import one_blas_thread
 from sd_tvm.calibration.data import batches_of
 from sd_tvm.calibration.interpreter import Interpreter, Step
 from sd_tvm.calibration.moments import MomentObserver, Moments
@@ -54,6 +55,7 @@ class SequentialFit:
     errors: dict[str, float]
 
 
+@one_blas_thread
 def fit_in_order(
     mod: IRModule, batches: Any, recipe: Recipe, progress: Progress | None = None
 ) -> SequentialFit:

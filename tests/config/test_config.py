@@ -10,15 +10,16 @@ from pydantic import ValidationError
 from timing.asm import gemm, load, program, setw
 
 from sd_tvm._yaml import dump_yaml, load_yaml
+from sd_tvm.accelerator import DEFAULT_CONFIG
 from sd_tvm.accelerator.config import AcceleratorConfig, EnergyTable
 from sd_tvm.accelerator.config.energy import REQUIRED, TABLES
-from sd_tvm.accelerator.config.model import CONFIGS, DEFAULT, addressable_words
+from sd_tvm.accelerator.config.model import CONFIGS, addressable_words
 from sd_tvm.accelerator.isa.spec import MEMORIES, Mem
 from sd_tvm.accelerator.timing import time_program
 from sd_tvm.errors import ConfigError, ConfigMismatchError
 
 
-def plain(name: str = DEFAULT, folder: Path = CONFIGS) -> dict[str, Any]:
+def plain(name: str = DEFAULT_CONFIG, folder: Path = CONFIGS) -> dict[str, Any]:
     path = folder / f"{name}.yaml"
     data: dict[str, Any] = load_yaml(path.read_text(), source=str(path), error=ConfigError)
     return data
@@ -61,7 +62,7 @@ def test_names_and_default() -> None:
         "smartexchange-28nm",
         "smartexchange-28nm-parallel",
     ]
-    assert AcceleratorConfig.load() == AcceleratorConfig.load(DEFAULT)
+    assert AcceleratorConfig.load() == AcceleratorConfig.load(DEFAULT_CONFIG)
 
 
 def test_equal_resources_of_the_baseline() -> None:
@@ -132,7 +133,7 @@ def test_missing_key(tmp_path: Path) -> None:
 
 def test_duplicate_key(tmp_path: Path) -> None:
     path = tmp_path / "twice.yaml"
-    path.write_text((CONFIGS / f"{DEFAULT}.yaml").read_text() + "clock_mhz: 2000\n")
+    path.write_text((CONFIGS / f"{DEFAULT_CONFIG}.yaml").read_text() + "clock_mhz: 2000\n")
     with pytest.raises(ConfigError, match=r"twice\.yaml, line \d+.*duplicate key 'clock_mhz'"):
         AcceleratorConfig.load(path)
 

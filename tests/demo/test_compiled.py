@@ -37,8 +37,9 @@ def scores(executable: Any, n: int) -> np.ndarray:
     return np.concatenate([main(tvm.runtime.tensor(x[None])).numpy() for x in images()[0][:n]])
 
 
-@pytest.mark.parametrize(("preset", "n", "right"), [("int8", 20, 16), ("default", 2, 0)])
-def test_whole_network(preset: str, n: int, right: int) -> None:
+#: The accuracy of ``default`` needs the calibrated fit; test_demo.py has it.
+@pytest.mark.parametrize(("preset", "n", "right"), [("int8", 20, 16), ("default", 2, None)])
+def test_whole_network(preset: str, n: int, right: int | None) -> None:
     mod = Partition()(Decompose(Recipe.named(preset))(calibrated()))
     placed = Offload()(mod)
     rows = node_reports(placed)
@@ -47,4 +48,5 @@ def test_whole_network(preset: str, n: int, right: int) -> None:
     cpu = tvm.compile(relax.get_pipeline("zero")(LowerToCPU()(mod)), target="llvm")
     expected, got = scores(cpu, n), scores(tvm.compile(placed, target="sd_accel"), n)
     np.testing.assert_array_equal(got, expected)
-    assert (got.argmax(1) == images()[1][:n]).sum() >= right
+    if right is not None:
+        assert (got.argmax(1) == images()[1][:n]).sum() >= right

@@ -16,8 +16,8 @@ from passes.test_partition import ALL_SD
 
 from sd_tvm import backend, target
 from sd_tvm._tvm import relax, tvm
+from sd_tvm.accelerator import DEFAULT_CONFIG
 from sd_tvm.accelerator.config import AcceleratorConfig
-from sd_tvm.accelerator.config.model import DEFAULT
 from sd_tvm.errors import RecipeError, SDError
 from sd_tvm.ffi_errors import error_classes
 from sd_tvm.relay_passes.decompose import Decompose
@@ -31,9 +31,10 @@ def original() -> Any:
 
 
 def test_tags() -> None:
-    assert target.DEFAULT_CONFIG == DEFAULT
+    assert DEFAULT_CONFIG in target.configuration_names()
     assert target.configuration_names() == AcceleratorConfig.names()
-    for tag, config in [("sd_accel", DEFAULT), *((f"sd_accel/{n}", n) for n in AcceleratorConfig.names())]:
+    named = [(f"sd_accel/{n}", n) for n in AcceleratorConfig.names()]
+    for tag, config in [("sd_accel", DEFAULT_CONFIG), *named]:
         found = tvm.target.Target(tag)
         assert list(found.keys) == ["sd_accel", "cpu"]
         assert found.kind.name == "llvm"

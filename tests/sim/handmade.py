@@ -50,6 +50,32 @@ def _setw(layer: ConvLayer) -> dict[str, int]:
     )
 
 
+def _load_image(
+    builder: Builder, seg: int, layer: ConvLayer | PoolLayer, n: int, cb: int, pad_value: int
+) -> None:
+    """Loads image n, padded on chip."""
+    (h, w), (top, left, bottom, right) = layer.in_hw, layer.padding
+    width = w + left + right
+    builder.add(
+        "LOAD",
+        mem=Mem.INP,
+        seg=seg,
+        dram=n * cb * h * w,
+        x=w,
+        y=h,
+        z=cb,
+        sram_ys=width,
+        sram_zs=(h + top + bottom) * width,
+        dram_ys=w,
+        dram_zs=h * w,
+        pad_l=left,
+        pad_r=right,
+        pad_t=top,
+        pad_b=bottom,
+        pad_value=pad_value & 0xFF,
+    )
+
+
 def conv(layer: ConvLayer, operands: list[np.ndarray], result: np.ndarray) -> Builder:
     """Program of a convolution; `result` receives the blocked output."""
     (sh, sw), dh = layer.stride, layer.dilation[0]
@@ -77,24 +103,7 @@ def conv(layer: ConvLayer, operands: list[np.ndarray], result: np.ndarray) -> Bu
     seg = builder.operand(result)
     builder.add("SETW", **_setw(layer))
     for n in range(layer.batch):
-        builder.add(
-            "LOAD",
-            mem=Mem.INP,
-            seg=x_seg,
-            dram=n * cb * h * w,
-            x=w,
-            y=h,
-            z=cb,
-            sram_ys=width,
-            sram_zs=plane,
-            dram_ys=w,
-            dram_zs=h * w,
-            pad_l=left,
-            pad_r=right,
-            pad_t=top,
-            pad_b=bottom,
-            pad_value=layer.in_zero_point & 0xFF,
-        )
+        _load_image(builder, x_seg, layer, n, cb, layer.in_zero_point)
         builder.add(
             "GEMM",
             acc_init=AccInit.BIAS,
@@ -226,24 +235,7 @@ def pool(layer: PoolLayer, operands: list[np.ndarray], result: np.ndarray) -> Bu
     seg = builder.operand(result)
     pad = layer.in_zero_point if average else (-128 if signed else 0)
     for n in range(layer.batch):
-        builder.add(
-            "LOAD",
-            mem=Mem.INP,
-            seg=x_seg,
-            dram=n * cb * h * w,
-            x=w,
-            y=h,
-            z=cb,
-            sram_ys=width,
-            sram_zs=plane,
-            dram_ys=w,
-            dram_zs=h * w,
-            pad_l=left,
-            pad_r=right,
-            pad_t=top,
-            pad_b=bottom,
-            pad_value=pad & 0xFF,
-        )
+        _load_image(builder, x_seg, layer, n, cb, pad)
         for c in range(cb):
             for oy in range(oh):
                 for ox in range(ow):
