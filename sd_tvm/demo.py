@@ -96,7 +96,7 @@ def run_demo(
     ).save(file)
 
     report("compile", 0, 1)
-    compiled = compile_module(load(file), f"sd_accel/{config or chosen.name}")
+    compiled = compile_module(load(file), config=chosen)
     library = out / "efficientnet-lite0.so"
     compiled.executable.export_library(str(library))
     report("compile", 1, 1)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from sd_tvm.errors import OptionError, SDError
 
 if TYPE_CHECKING:
+    from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.relay_passes.report import NodeReport
 
 ACCELERATOR = "sd_accel"
@@ -60,7 +61,9 @@ def read_module(source: Any, example_inputs: Any = None) -> Any:
     return load_model(source, example_inputs)
 
 
-def compile_module(module: Any, target: str = ACCELERATOR) -> Compiled:
+def compile_module(
+    module: Any, target: str = ACCELERATOR, *, config: AcceleratorConfig | None = None
+) -> Compiled:
     """Compile a Relax module with TVM.
 
     Parameters
@@ -70,11 +73,14 @@ def compile_module(module: Any, target: str = ACCELERATOR) -> Compiled:
     target
         ``sd_accel``, ``sd_accel/<configuration name or YAML file>``, or ``llvm``: the same integer layers
         on the CPU.
+    config
+        Configuration to compile for, instead of one that the target names. Layers are tiled for this very
+        object, whatever its name.
 
     Raises
     ------
     OptionError
-        If the target is none of these.
+        If the target is none of these, or names a configuration while ``config`` is given.
     ConfigError
         If the configuration does not exist or is invalid.
     """
@@ -92,9 +98,18 @@ def compile_module(module: Any, target: str = ACCELERATOR) -> Compiled:
         mod = tvm.relax.get_pipeline("zero")(mod)
         return Compiled(tvm.compile(mod, target=_host()), nodes)
     chosen = _accelerator_target(target)
+    pipeline: Any = "default"
+    if config is not None:
+        if target != ACCELERATOR:
+            raise OptionError(
+                f"target {target!r} and a configuration", expected=ACCELERATOR, fix="pass one of them"
+            )
+        from sd_tvm.relay_passes.pipeline import compile_for
+
+        pipeline = compile_for(config, lambda: tvm.relax.pipeline.default_build_pipeline())
     seen = _Placement()
     with tvm.transform.PassContext(instruments=[seen.instrument()]):
-        executable = tvm.compile(mod, target=chosen)
+        executable = tvm.compile(mod, target=chosen, relax_pipeline=pipeline)
     return Compiled(executable, seen.nodes)
 
 

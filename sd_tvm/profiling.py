@@ -90,7 +90,7 @@ def profile(
     chosen = named if isinstance(named, AcceleratorConfig) else AcceleratorConfig.load(named)
     report = progress or (lambda _step, _done, _total: None)
     report("compile", 0, 1)
-    executable, nodes, arrays = _prepare(model, chosen, config, inputs)
+    executable, nodes, arrays = _prepare(model, chosen, inputs)
     runner = Runner(executable)
     report("compile", 1, 1)
     report("simulate", 0, 1)
@@ -159,10 +159,10 @@ def _name(model: Any) -> str:
 
 
 def _prepare(
-    model: Any, chosen: AcceleratorConfig, given: Any, inputs: Sequence[Any] | None
+    model: Any, chosen: AcceleratorConfig, inputs: Sequence[Any] | None
 ) -> tuple[Any, list[NodeReport], Sequence[Any]]:
     from sd_tvm.errors import OptionError
-    from sd_tvm.execute import ACCELERATOR, compile_module, load_executable, read_module
+    from sd_tvm.execute import compile_module, load_executable, read_module
 
     if isinstance(model, str | PathLike) and Path(model).suffix in (".so", ".dylib", ".dll"):
         if inputs is None:
@@ -174,8 +174,7 @@ def _prepare(
         return load_executable(model), [], inputs
     mod = read_module(model)
     arrays = _noise(mod) if inputs is None else inputs
-    is_file = isinstance(given, str | PathLike) and Path(given).suffix in (".yaml", ".yml")
-    compiled = compile_module(mod, f"{ACCELERATOR}/{fspath(given) if is_file else chosen.name}")
+    compiled = compile_module(mod, config=chosen)
     return compiled.executable, compiled.nodes, arrays
 
 

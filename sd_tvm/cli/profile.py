@@ -33,14 +33,22 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Run on the simulator with its timing model; show every layer's cycles and energy."""
+    from sd_tvm.accelerator import DEFAULT_CONFIG
+    from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.profiling import profile as profile_model
     from sd_tvm.report import report_to_json, write_csv, write_html, write_json, write_trace
+    from sd_tvm.report.trace import check_traceable
 
+    # Everything that can be refused is refused before the work.
+    chosen = AcceleratorConfig.load(config or DEFAULT_CONFIG)
+    if trace is not None:
+        check_traceable(chosen)
+    inputs.check_folder_of(trace)
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)  # before the work, so that it cannot fail after it
+        output.mkdir(parents=True, exist_ok=True)
     arrays = None if data is None else inputs.read_arrays(data)
     with console.progress() as progress:
-        found = profile_model(model, arrays, config=config, progress=progress)
+        found = profile_model(model, arrays, config=chosen, progress=progress)
     report = found.report
     if trace is not None:
         write_trace(trace, found.calls, found.config)

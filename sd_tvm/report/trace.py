@@ -106,6 +106,22 @@ def slices(
         cursors[queue] = max(start, end)
 
 
+def check_traceable(config: AcceleratorConfig) -> None:
+    """Refuse configurations whose programs cannot be traced.
+
+    Raises
+    ------
+    ConfigError
+        If the array is bit-serial: its time depends on data, which programs do not hold.
+    """
+    if config.array.mac == "serial":
+        raise ConfigError(
+            f"a trace on {config.name!r}: its array is bit-serial, so its time depends on data",
+            expected="a configuration with mac: parallel",
+            fix="trace on its parallel sibling",
+        )
+
+
 def trace_to_json(calls: Iterable[tuple[str, bytes]], config: AcceleratorConfig) -> str:
     """Trace of layer calls, one after the other.
 
@@ -128,12 +144,7 @@ def trace_to_json(calls: Iterable[tuple[str, bytes]], config: AcceleratorConfig)
     ProgramError, ConfigMismatchError
         As :func:`sd_tvm.accelerator.timing.time_program`.
     """
-    if config.array.mac == "serial":
-        raise ConfigError(
-            f"a trace on {config.name!r}: its array is bit-serial, so its time depends on data",
-            expected="a configuration with mac: parallel",
-            fix="trace on its parallel sibling",
-        )
+    check_traceable(config)
     lines = [_json(event) for event in _events(calls, config)]
     about = {
         "config": config.name,

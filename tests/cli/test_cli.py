@@ -12,8 +12,14 @@ import pytest
 from cli import tiny
 from typer.testing import CliRunner, Result
 
+from sd_tvm._yaml import dump_yaml, load_yaml
+from sd_tvm.accelerator.config import AcceleratorConfig
+from sd_tvm.accelerator.config.model import CONFIGS
+from sd_tvm.accelerator.isa import Program
 from sd_tvm.cli.app import COMMANDS, app
-from sd_tvm.errors import FormatError
+from sd_tvm.errors import ConfigError, FormatError
+from sd_tvm.profiling import profile
+from sd_tvm.report import report_to_json
 
 
 def invoke(*args: object) -> Result:
@@ -121,6 +127,36 @@ def test_profile_writes_a_trace(files: Path, tmp_path: Path) -> None:
         assert [e["name"] for e in layers] == [row["name"] for row in data["layers"]]
 
 
+def test_profile_on_a_configuration_of_ones_own(files: Path, tmp_path: Path) -> None:
+    """Another name and other sizes: tiled for them and timed on them, from the file and from the object."""
+    shipped = load_yaml((CONFIGS / "edge.yaml").read_text(), source="edge", error=ConfigError)
+    shipped |= {"name": "mine", "clock_mhz": 333}
+    shipped["sram"] |= {"inp_kb": 1, "acc_kb": 2, "out_kb": 1}
+    path = tmp_path / "my.yaml"
+    path.write_text(dump_yaml(shipped))
+    args = ("profile", files / "tiny.sd", "-i", files / "x.npy", "--json")
+    data, edge = (json.loads(succeed(*args, "-c", c)) for c in (path, "edge"))
+    assert data["config"]["name"] == "mine"
+    assert data["title"].endswith("on mine")
+    assert data["sums"]["instructions"] > edge["sums"]["instructions"]  # smaller tiles
+    config = AcceleratorConfig.load(path)
+    by_object = profile(str(files / "tiny.sd"), [np.load(files / "x.npy")], config=config)
+    assert json.loads(report_to_json(by_object.report)) == data
+    for _, program in by_object.calls:
+        for mem, words in Program.from_bytes(program).required_words.items():
+            assert words <= config.buffer_words(mem)
+
+
+@pytest.mark.parametrize("name", ["tiny.sd", "no such model.sd"])
+def test_trace_of_a_serial_array_is_refused_before_any_work(name: str, tmp_path: Path) -> None:
+    """The model is not even looked at, nothing is written."""
+    args = ("-c", "smartexchange-28nm", "-o", tmp_path / "out", "--trace", tmp_path / "t.json")
+    result = invoke("profile", name, *args)
+    assert result.exit_code == 2
+    assert "bit-serial" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 ERRORS = {
     "no such file": ("inspect", "none.sd"),
     "not a .sd file": ("inspect", "x.npy"),
@@ -142,6 +178,7 @@ ERRORS = {
     "input function": ("run", "tiny.so", "-i", "cli.tiny:nothing"),
     "no input": ("profile", "tiny.so"),
     "trace of a serial array": ("profile", "tiny.sd", "-c", "smartexchange-28nm", "--trace", "t.json"),
+    "trace into no folder": ("profile", "tiny.sd", "--trace", "no/such/folder/t.json"),
     "configuration": ("profile", "tiny.sd", "-c", "none"),
     "configuration file": ("profile", "tiny.sd", "-c", "none.yaml"),
 }
