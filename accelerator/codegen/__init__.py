@@ -53,7 +53,7 @@ def compile_program(func: Any, config: AcceleratorConfig) -> Program:
             expected="the unscheduled definition of its layer",
             fix="run the offload pass before other TensorIR passes",
         )
-    return Generator(lower(schedule_accel(definition, config)), layer, config).program()
+    return Generator(lower(schedule_accel(definition, config)), layer).program(config)
 
 
 def _bare(func: Any) -> Any:

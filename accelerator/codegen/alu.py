@@ -8,9 +8,9 @@ import tvm_ffi
 
 from sd_tvm._tvm import ir, tirx, tvm
 from sd_tvm.accelerator.codegen.expr import Env, Linear, Ranges, linear, loads, unmapped
-from sd_tvm.accelerator.codegen.memory import MemoryMap, memory_of
+from sd_tvm.accelerator.codegen.memory import MemoryMap
 from sd_tvm.accelerator.codegen.stream import Access, Stream
-from sd_tvm.accelerator.codegen.tree import Nest, Store
+from sd_tvm.accelerator.codegen.tree import Nest, Store, TreeBuilder
 from sd_tvm.accelerator.isa.spec import AluOp, AluSrcB, Mem
 from sd_tvm.layers import LANES
 from sd_tvm.schedules.ops.tir import requantize_words, scale_words
@@ -22,11 +22,13 @@ _SOURCES_B = {Mem.ACC: AluSrcB.ACC, Mem.INP: AluSrcB.INP, Mem.QP: AluSrcB.QP}
 class Operand:
     """An operand on chip: where it is and how it moves along the axes."""
 
-    def __init__(self, nest: Nest, buffer: Any, index: Any, *, word: int = LANES) -> None:
-        mem = memory_of(buffer)
-        if mem is None:
+    def __init__(
+        self, nest: Nest, tree: TreeBuilder, buffer: Any, index: Any, *, word: int = LANES
+    ) -> None:
+        self.home = tree.home(buffer)
+        if self.home.mem is None:
             raise unmapped("an ALU operand that is not on chip", buffer)
-        self.mem: Mem = mem
+        self.mem: Mem = self.home.mem
         self.nest, self.buffer, self.word = nest, buffer, word
         self.index: Linear = linear(index)
         self.signed = str(buffer.dtype) == "int8"
@@ -44,7 +46,7 @@ class Operand:
         var = self.nest.axes[axis]
         if ranges[var][1] - ranges[var][0] == 1:
             return 0
-        stride = self.index.of(var)
+        stride = self.home.stride(self.index.of(var))
         if stride % self.word or stride < 0:
             raise unmapped(f"the stride of an ALU operand along {axis}", stride)
         return stride // self.word
@@ -52,7 +54,7 @@ class Operand:
     def start(self, env: Env, ranges: Ranges, memory: MemoryMap) -> int:
         """Word of the first element."""
         at = self.index.bind(env)
-        first = at.const + sum(at.of(v) * ranges[v][0] for v in self.nest.extents)
+        first = self.home.at(at.const + sum(at.of(v) * ranges[v][0] for v in self.nest.extents))
         if first % self.word:
             raise unmapped("an ALU operand inside a word", first)
         return memory.of(self.buffer).start + first // self.word
@@ -61,8 +63,9 @@ class Operand:
 class AluNest:
     """A nest of the vector unit."""
 
-    def __init__(self, nest: Nest) -> None:
-        self.nest = nest
+    def __init__(self, nest: Nest, tree: TreeBuilder) -> None:
+        self.nest, self.tree = nest, tree
+        self.imm: int | None = None
         if set(nest.axes.values()) != set(nest.extents):
             raise unmapped("an ALU nest with unmarked loops", list(nest.extents))
         axes = list(nest.axes)
@@ -71,7 +74,7 @@ class AluNest:
         if nest.extents[nest.axes["lane"]] != LANES or nest.extents[nest.axes["n"]] != 1:
             raise unmapped("the lanes of an ALU nest", nest.extents)
         store = nest.stores[-1]
-        self.dst = Operand(nest, store.buffer, store.index)
+        self.dst = Operand(nest, tree, store.buffer, store.index)
         self.dst.check_lane(1)
         self.b: Operand | None = None
         self.flags = 0
@@ -86,7 +89,7 @@ class AluNest:
             self.flags |= _SIGNED_RESULT
 
     def _operand(self, load: Any, word: int = LANES) -> Operand:
-        return Operand(self.nest, load.source, load.indices[0], word=word)
+        return Operand(self.nest, self.tree, load.source, load.indices[0], word=word)
 
     def _match_reduction(self) -> None:
         """dst = identity at the first step; dst = max(dst, a) or dst + a."""
@@ -119,10 +122,12 @@ class AluNest:
     def _match_elementwise(self, store: Store) -> None:
         value = store.value
         sources = loads(value)
-        words = [x for x in sources if memory_of(x.source) is Mem.QP]
-        data = _distinct([x for x in sources if memory_of(x.source) is not Mem.QP])
+        words = [x for x in sources if self.tree.home(x.source).mem is Mem.QP]
+        data = _distinct([x for x in sources if self.tree.home(x.source).mem is not Mem.QP])
         if words:
             self._match_requantisation(store, _distinct(words), data)
+            return
+        if len(data) == 1 and self.dst.mem is Mem.ACC and self._match_widening(value):
             return
         if not isinstance(value, tirx.Add) or len(data) != 2 or self.dst.mem is not Mem.ACC:
             raise unmapped("an ALU operation", value)
@@ -133,13 +138,25 @@ class AluNest:
         if self.a.mem is not Mem.ACC or self.b.mem is not Mem.ACC:
             raise unmapped("an addition outside ACC", value)
 
+    def _match_widening(self, value: Any) -> bool:
+        """int32(x) - zero point of 8-bit values on chip."""
+        zero = 0
+        if isinstance(value, (tirx.Sub, tirx.Add)) and isinstance(value.b, tirx.IntImm):
+            zero = int(value.b.value) * (1 if isinstance(value, tirx.Sub) else -1)
+            value = value.a
+        if not isinstance(value, tirx.Cast) or not isinstance(value.value, ir.TensorLoad):
+            return False
+        self.a = self._operand(value.value)
+        self.op, self.imm = (AluOp.SUB, zero) if zero else (AluOp.MOV, None)
+        return self.a.mem in (Mem.INP, Mem.OUT)
+
     def _match_requantisation(self, store: Store, words: list[Any], data: list[Any]) -> None:
         """REQ or REQ32: the expression must be the one that the instruction computes."""
         if len(data) != 1 or len(words) != 2:
             raise unmapped("a requantisation", store.value)
         words.sort(key=lambda x: linear(x.indices[0]).const)
         (a,), (m0, packed) = data, words
-        first, second = (Operand(self.nest, x.source, x.indices[0], word=4) for x in words)
+        first, second = (self._operand(x, 4) for x in words)
         if second.index.const != first.index.const + 1 or second.index.coef != first.index.coef:
             raise unmapped("the words of a requantisation", store.value)
         dtype = str(store.buffer.dtype)
@@ -218,6 +235,8 @@ class AluNest:
         }
         if op is AluOp.MUL:
             fields["b_src"] = int(AluSrcB.IMM)
+        if self.imm is not None:
+            fields |= {"b_src": int(AluSrcB.IMM), "imm": self.imm}
         extents = [ranges[self.nest.axes[axis]] for axis in order]
         for i in range(3):
             fields[f"n{i}"] = extents[i][1] - extents[i][0] if i < len(order) else 1

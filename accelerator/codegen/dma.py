@@ -17,9 +17,11 @@ from sd_tvm.accelerator.codegen.expr import (
     narrow,
     unmapped,
 )
-from sd_tvm.accelerator.codegen.memory import MemoryMap, element_bytes, memory_of
+from sd_tvm.accelerator.codegen.binding import Binding, Home
+from sd_tvm.accelerator.codegen.memory import MemoryMap
+from sd_tvm.accelerator.codegen.scopes import element_bytes, memory_of
 from sd_tvm.accelerator.codegen.stream import Access, Stream
-from sd_tvm.accelerator.codegen.tree import Nest
+from sd_tvm.accelerator.codegen.tree import Nest, TreeBuilder
 from sd_tvm.accelerator.isa.spec import BY_NAME, Mem, Xform
 
 _DRAM_WORD = 16
@@ -117,23 +119,26 @@ def _copy_dims(
     chip: Linear,
     dram: Linear,
     data: dict[Any, tuple[int, int]],
+    home: Home,
 ) -> tuple[list[Dim], int, int]:
     """Dimensions and first elements of a copy over ``ranges``, of which ``data`` exist in DRAM."""
     dims, first_chip, first_dram = [], chip.const, dram.const
     for var in nest.extents:
         lo, hi = ranges[var]
         first, last = data[var]
-        dims.append(Dim(hi - lo, chip.of(var), dram.of(var), first - lo, last - lo))
+        stride = home.stride(dram.of(var)) if hi - lo > 1 else dram.of(var)
+        dims.append(Dim(hi - lo, chip.of(var), stride, first - lo, last - lo))
         first_chip += chip.of(var) * lo
         first_dram += dram.of(var) * first
-    return dims, first_chip, first_dram
+    return dims, first_chip, home.at(first_dram) if first_dram >= 0 else first_dram
 
 
 class LoadNest:
     """A nest that copies an operand to the chip, with padding and widening."""
 
-    def __init__(self, nest: Nest, segments: dict[Key, int]) -> None:
+    def __init__(self, nest: Nest, tree: TreeBuilder) -> None:
         self.nest = nest
+        segments = tree.segments
         store = nest.only_store()
         self.buffer = store.buffer
         self.mem = memory_of(store.buffer)
@@ -152,18 +157,23 @@ class LoadNest:
         #: Without a source everything is padding.
         self.sourced = not isinstance(value, tirx.IntImm)
         if not self.sourced:
-            self.pad, self.segment, self.dram = int(value.value), 0, Linear()
-            self.signed, self.bytes = False, 1
+            self.pad, self.param, self.dram = int(value.value), 0, Linear()
+            self.signed, self.bytes, self.home = False, 1, Home()
             return
         if not isinstance(value, ir.TensorLoad) or hash(value.source) not in segments:
             raise unmapped("the value of a load", value)
-        self.segment = segments[hash(value.source)]
+        self.param = segments[hash(value.source)]
+        self.home = tree.homes[self.param]
+        if self.home.mem is not None:
+            raise unmapped("a load of something on chip", value)
         self.dram = _plain(value.indices[0])
         self.signed = str(value.source.dtype) == "int8"
         self.bytes = element_bytes(value.source)
 
-    def emit(self, env: Env, memory: MemoryMap, stream: Stream) -> list[tuple[Box, int]]:
-        """Emit the LOADs of one iteration; returns the boxes with their first on-chip word."""
+    def emit(
+        self, env: Env, memory: MemoryMap, stream: Stream, binding: Binding, held: Provenance
+    ) -> None:
+        """Emit the LOADs of one iteration, save those of constants that are there already."""
         ranges = self.nest.ranges(env)
         if ranges is None:
             return []
@@ -173,21 +183,29 @@ class LoadNest:
             exists = narrow(data, condition, env) and exists
         data = {v: (lo, max(lo, hi)) for v, (lo, hi) in data.items()}
         place = memory.of(self.buffer)
-        dims, chip, dram = _copy_dims(self.nest, ranges, self.chip.bind(env), self.dram.bind(env), data)
+        chip_at, dram_at = self.chip.bind(env), self.dram.bind(env)
+        dims, chip, dram = _copy_dims(self.nest, ranges, chip_at, dram_at, data, self.home)
+        dram += binding.first
         if not exists:
             # Padding alone: any layout in DRAM will do, the one on chip makes one run.
             dims, dram = [replace(d, lo=0, hi=d.n, dram=d.chip) for d in dims], 0
         dram_word = _DRAM_WORD // self.bytes
         chip_word = _LANES if self.mem in (Mem.ACC, Mem.INP) else dram_word
         dram_word = dram_word if exists else chip_word
-        out = []
         for box in boxes(dims, chip, dram, chip_word, dram_word):
+            if not self.activation and held.holds(box, self.mem, place.start, binding.segment):
+                continue
             for part in [box] if exists else _pads_only(box):
-                self._emit_box(part, place.start, stream)
-                out.append((part, place.start + part.chip))
-        return out
+                self._emit_box(part, place.start, stream, binding.segment)
+                if not self.activation:
+                    held.load(part, self.mem, place.start, binding.segment)
 
-    def _emit_box(self, box: Box, base: int, stream: Stream) -> None:
+    @property
+    def activation(self) -> bool:
+        """Whether the data change from call to call; weights and quantisation words do not."""
+        return self.mem in (Mem.INP, Mem.ACC, None)
+
+    def _emit_box(self, box: Box, base: int, stream: Stream, segment: int) -> None:
         x, y, z = box.x, box.y, box.z
         assert self.mem is not None
         first = base + box.chip
@@ -198,7 +216,7 @@ class LoadNest:
                 "flags": int(self.widen and self.signed),
                 "mem": int(self.mem),
                 "xform": int(Xform.WIDEN if self.widen else Xform.COPY),
-                "seg": self.segment,
+                "seg": segment,
                 "dram": box.dram,
                 "sram": first,
                 "x": x.hi - x.lo,
@@ -214,6 +232,7 @@ class LoadNest:
                 "pad_b": y.n - y.hi,
                 "pad_value": self.pad & 0xFF,
             },
+            reads=[segment_access(segment, box)] if self.activation and box.y.hi > box.y.lo else [],
             writes=[Access(self.mem, first, last)],
         )
 
@@ -221,8 +240,9 @@ class LoadNest:
 class StoreNest:
     """A nest that copies results from the chip."""
 
-    def __init__(self, nest: Nest, segments: dict[Key, int]) -> None:
+    def __init__(self, nest: Nest, tree: TreeBuilder) -> None:
         self.nest = nest
+        segments = tree.segments
         store = nest.only_store()
         value = store.value
         if not isinstance(value, ir.TensorLoad) or hash(store.buffer) not in segments:
@@ -231,17 +251,22 @@ class StoreNest:
         if self.mem not in (Mem.OUT, Mem.ACC):
             raise unmapped("a store from", self.mem)
         self.buffer = value.source
-        self.segment = segments[hash(store.buffer)]
+        self.param = segments[hash(store.buffer)]
+        self.home = tree.homes[self.param]
+        if self.home.mem is not None:
+            raise unmapped("a store to something on chip", value)
         self.chip, self.dram = _plain(value.indices[0]), _plain(store.index)
         self.bytes = element_bytes(store.buffer)
 
-    def emit(self, env: Env, memory: MemoryMap, stream: Stream) -> None:
+    def emit(self, env: Env, memory: MemoryMap, stream: Stream, binding: Binding) -> None:
         """Emit the STOREs of one iteration."""
         ranges = self.nest.ranges(env)
         if ranges is None:
             return
         place = memory.of(self.buffer)
-        dims, chip, dram = _copy_dims(self.nest, ranges, self.chip.bind(env), self.dram.bind(env), ranges)
+        chip_at, dram_at = self.chip.bind(env), self.dram.bind(env)
+        dims, chip, dram = _copy_dims(self.nest, ranges, chip_at, dram_at, ranges, self.home)
+        dram += binding.first
         for box in boxes(dims, chip, dram, _LANES, _DRAM_WORD // self.bytes):
             x, y, z = box.x, box.y, box.z
             first = place.start + box.chip
@@ -251,7 +276,7 @@ class StoreNest:
                 "STORE",
                 {
                     "mem": int(self.mem),
-                    "seg": self.segment,
+                    "seg": binding.segment,
                     "dram": box.dram,
                     "sram": first,
                     "x": x.n,
@@ -263,7 +288,57 @@ class StoreNest:
                     "dram_zs": z.dram,
                 },
                 reads=[Access(self.mem, first, last)],
+                writes=[segment_access(binding.segment, box)],
             )
+
+
+def segment_access(segment: int, box: Box) -> Access:
+    """The words of a segment that a box touches, and those between them."""
+    spans = [(d.hi - d.lo - 1) * d.dram for d in (box.x, box.y, box.z)]
+    return Access(("dram", segment), box.dram, box.dram + sum(max(0, s) for s in spans) + 1)
+
+
+class Provenance:
+    """Which constants the words of a memory hold: (first, last + 1) -> (segment, DRAM word of first)."""
+
+    def __init__(self) -> None:
+        self.runs: dict[Mem, dict[tuple[int, int], tuple[int, int]]] = {}
+
+    def load(self, box: Box, mem: Mem | None, base: int, segment: int) -> None:
+        """The words of a box were loaded."""
+        assert mem is not None
+        runs = self.runs.setdefault(mem, {})
+        for first, words, dram in _rows(box, base):
+            for lo, hi in [r for r in runs if r[0] < first + words and first < r[1]]:
+                del runs[lo, hi]
+            runs[first, first + words] = (segment, dram)
+
+    def holds(self, box: Box, mem: Mem | None, base: int, segment: int) -> bool:
+        """Whether all words of a box are there already."""
+        runs = self.runs.get(mem, {}) if mem is not None else {}
+        return all(runs.get((first, first + n)) == (segment, dram) for first, n, dram in _rows(box, base))
+
+    def of(self, mem: Mem, word: int) -> tuple[int, int]:
+        """(segment, DRAM word) that a word holds.
+
+        Raises
+        ------
+        CodegenError
+            If nothing was loaded there.
+        """
+        for (lo, hi), (segment, dram) in self.runs.get(mem, {}).items():
+            if lo <= word < hi:
+                return segment, dram + word - lo
+        raise unmapped(f"a read of {mem.name} before it is loaded", word)
+
+
+def _rows(box: Box, base: int) -> Iterator[tuple[int, int, int]]:
+    """(first word on chip, words, DRAM word) of each contiguous row of a box of constants."""
+    for plane in range(box.z.lo, box.z.hi):
+        for row in range(box.y.lo, box.y.hi):
+            first = base + box.chip + plane * box.z.chip + row * box.y.chip + box.x.lo
+            dram = box.dram + (plane - box.z.lo) * box.z.dram + (row - box.y.lo) * box.y.dram
+            yield first, box.x.hi - box.x.lo, dram
 
 
 def _plain(index: Any) -> Linear:

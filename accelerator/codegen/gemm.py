@@ -8,16 +8,19 @@ the GEMM reads are those that the loads brought for its filters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sd_tvm._tvm import ir, tirx
 from sd_tvm.accelerator.codegen.expr import Env, Key, Linear, Ranges, evaluate, linear, loads, unmapped
-from sd_tvm.accelerator.codegen.memory import MemoryMap, memory_of
+from sd_tvm.accelerator.codegen.binding import Binding
+from sd_tvm.accelerator.codegen.dma import Provenance
+from sd_tvm.accelerator.codegen.memory import MemoryMap
+from sd_tvm.accelerator.codegen.scopes import memory_of
 from sd_tvm.accelerator.codegen.stream import Access, Stream
-from sd_tvm.accelerator.codegen.tree import Nest
+from sd_tvm.accelerator.codegen.tree import Nest, TreeBuilder
 from sd_tvm.accelerator.isa.encode import encode_table
 from sd_tvm.accelerator.isa.spec import AccInit, BasisKind, Mem, RowKind, WMode
 from sd_tvm.layers import LANES, ConvLayer, blocks16
@@ -31,33 +34,6 @@ _WMODES = {
     "shared": WMode.SHARED,
 }
 _ADDRESSES = 1 << 16
-
-
-@dataclass
-class Provenance:
-    """Which operand words the words of a memory hold: (first, last + 1, segment, DRAM word of first)."""
-
-    runs: dict[Mem, dict[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
-
-    def loaded(self, mem: Mem, first: int, words: int, segment: int, dram: int) -> None:
-        """A contiguous run was loaded."""
-        runs = self.runs.setdefault(mem, {})
-        for lo, hi in [r for r in runs if r[0] < first + words and first < r[1]]:
-            del runs[lo, hi]
-        runs[first, first + words] = (segment, dram)
-
-    def of(self, mem: Mem, word: int) -> tuple[int, int]:
-        """(segment, DRAM word) that a word holds.
-
-        Raises
-        ------
-        CodegenError
-            If nothing was loaded there.
-        """
-        for (lo, hi), (segment, dram) in self.runs.get(mem, {}).items():
-            if lo <= word < hi:
-                return segment, dram + word - lo
-        raise unmapped(f"a read of {mem.name} before it is loaded", word)
 
 
 def _setw(layer: ConvLayer, inp_kx: int) -> dict[str, int]:
@@ -104,11 +80,17 @@ class GemmNests:
         Nest that adds the bias.
     """
 
-    def __init__(self, layer: ConvLayer, rebuild: list[Nest], mac: Nest, bias: Nest) -> None:
-        self.layer, self.mac, self.bias = layer, mac, bias
+    def __init__(
+        self, layer: ConvLayer, rebuild: list[Nest], mac: Nest, bias: Nest, tree: TreeBuilder
+    ) -> None:
+        self.layer, self.mac, self.bias, self.tree = layer, mac, bias, tree
         self._match_mac()
         self._match_bias()
         self._match_rebuild(rebuild)
+        self._inp_kx = -1
+
+    def begin(self) -> None:
+        """Another step follows: its weight form is not set yet."""
         self._inp_kx = -1
 
     def _match_mac(self) -> None:
@@ -130,7 +112,8 @@ class GemmNests:
         if not same or not linear(value.a.indices[0]) == self.psum == linear(init.index):
             raise unmapped("the step of a sum", value)
         self.inp, self.weight = (_widened(f) for f in (product.a, product.b))
-        if memory_of(self.inp.source) is not Mem.INP:
+        self.inp_home = self.tree.home(self.inp.source)
+        if self.inp_home.mem is not Mem.INP:
             raise unmapped("the activations of a MAC", self.inp)
         self.inp_index, self.weight_index = linear(self.inp.indices[0]), linear(self.weight.indices[0])
         self._check_weight_strides(self.weight_index)
@@ -201,7 +184,14 @@ class GemmNests:
             if rebuild[-1].extents[var] > 1 and made.of(var) != self.weight_index.of(self.mac.axes[axis]):
                 raise unmapped(f"the rebuilt weights' stride along {axis}", made.of(var))
 
-    def emit(self, env: Env, memory: MemoryMap, stream: Stream, held: Provenance) -> None:
+    def emit(
+        self,
+        env: Env,
+        memory: MemoryMap,
+        stream: Stream,
+        held: Provenance,
+        bindings: Sequence[Binding],
+    ) -> None:
         """Emit one GEMM (and SETW before the first)."""
         ranges = self.bias.ranges(env)
         mac_ranges = self.mac.ranges(env)
@@ -217,7 +207,7 @@ class GemmNests:
         place = memory.of(self.qp)
         qp = place.start + _whole(self.qp_index.bind(env), 4)
         segment, m_base = held.of(Mem.QP, qp)
-        operands = self._operands()
+        operands = {name: bindings[i].segment for name, i in self._operands().items()}
         if segment != operands["qp"]:
             raise unmapped("the quantisation words of a GEMM come from operand", segment)
         n_m = min(LANES * extent["mb"], self.layer.out_channels - m_base)
@@ -236,20 +226,20 @@ class GemmNests:
         }
         if extent["ox"] > 1 and self._acc_stride("ox", extent) != 1:
             raise unmapped("the sums' stride along ox", acc.of(axes["ox"]))
-        inp, inp_kx = self._inputs(env, mac_ranges, memory, m_base)
+        inp, inp_kx, touched = self._inputs(env, mac_ranges, memory, m_base)
         fields |= inp
         weights, reads = self._weights(env, memory, held, operands, m_base, n_m)
         fields |= weights
         if inp_kx != self._inp_kx:
             stream.emit("SETW", _setw(self.layer, inp_kx))
             self._inp_kx = inp_kx
-        reads.append(Access(Mem.INP, *memory.of(self.inp.source).span))
+        reads.append(touched)
         reads.append(Access(Mem.QP, qp, qp + n_m))
         last = (extent["mb"] - 1) * fields["acc_mb"] + (extent["oy"] - 1) * fields["acc_oy"] + extent["ox"]
         stream.emit("GEMM", fields, reads, [Access(Mem.ACC, fields["acc"], fields["acc"] + last)])
 
     def _operands(self) -> dict[str, int]:
-        """Segment of each operand."""
+        """Parameter of each operand."""
         form = self.layer.form
         names = ["x", "w8"] if form is None else ["x", "codes", "basis", "table"]
         if form is not None and form.pattern == "shared":
@@ -266,13 +256,15 @@ class GemmNests:
             raise unmapped(f"the sums' stride along {axis}", stride)
         return stride // LANES
 
-    def _inputs(self, env: Env, ranges: Ranges, memory: MemoryMap, m_base: int) -> tuple[dict[str, int], int]:
+    def _inputs(
+        self, env: Env, ranges: Ranges, memory: MemoryMap, m_base: int
+    ) -> tuple[dict[str, int], int, Access]:
         """INP address and strides; checks every (filter, channel) address."""
         axes, index = self.mac.axes, self.inp_index.bind(env)
         fields, strides = {}, {}
         for axis in ("oy", "ox", "ky", "kx"):
             var = axes[axis]
-            stride = index.of(var) if ranges[var][1] > 1 else 0
+            stride = self.inp_home.stride(index.of(var)) if ranges[var][1] > 1 else 0
             if stride % LANES or stride < 0:
                 raise unmapped(f"the activations' stride along {axis}", stride)
             strides[axis] = stride // LANES
@@ -287,7 +279,7 @@ class GemmNests:
         channel = m // mg * cg + c
         valid = np.broadcast_to(m < self.layer.out_channels, np.broadcast_shapes(m.shape, c.shape))
         at, channel = (np.broadcast_to(v, valid.shape)[valid] for v in (at, channel))
-        words, lanes = np.divmod(at, LANES)
+        words, lanes = np.divmod(self.inp_home.at(at), LANES)
         block = channel // LANES
         if (lanes != channel % LANES).any():
             raise unmapped("the lane of an activation", self.inp.indices[0])
@@ -298,14 +290,17 @@ class GemmNests:
         origin = words - block * inp_cb
         if (origin != origin[0]).any() or not 0 <= inp_cb < _ADDRESSES:
             raise unmapped("the address of an activation", self.inp.indices[0])
+        start = memory.of(self.inp.source).start
+        last = sum(strides[a] * (ranges[axes[a]][1] - 1) for a in strides)
+        touched = Access(Mem.INP, start + int(words.min()), start + int(words.max()) + last + 1)
         fields = {
-            "inp": (memory.of(self.inp.source).start + int(origin[0])) % _ADDRESSES,
+            "inp": (start + int(origin[0])) % _ADDRESSES,
             "inp_oy": strides["oy"],
             "inp_ox": strides["ox"],
             "inp_ky": strides["ky"],
             "inp_cb": inp_cb,
         }
-        return fields, strides["kx"]
+        return fields, strides["kx"], touched
 
     def _weights(
         self,

@@ -1,4 +1,4 @@
-"""On-chip addresses: where every buffer of the lowered function lives, and how many copies it has."""
+"""On-chip addresses: where every buffer of a lowered function lives, and how many copies it has."""
 
 from __future__ import annotations
 
@@ -6,36 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sd_tvm._tvm import tvm
+from sd_tvm.accelerator.codegen.binding import Binding
 from sd_tvm.accelerator.codegen.expr import Key, linear, loads, unmapped
-from sd_tvm.accelerator.codegen.tree import Alloc, Loop, Nest
+from sd_tvm.accelerator.codegen.scopes import REGISTERS, WORD_BYTES, element_bytes, memory_of
+from sd_tvm.accelerator.codegen.tree import Alloc, Loop, Nest, TreeBuilder
 from sd_tvm.accelerator.config import AcceleratorConfig
-from sd_tvm.accelerator.isa.spec import MEMORIES, Mem
+from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.errors import ScheduleError
 from sd_tvm.schedules.accel import marks
 
-#: Memory of each storage scope.
-MEMORY_OF: dict[str, Mem] = {
-    marks.INP: Mem.INP,
-    marks.CODE: Mem.CODE,
-    marks.BASIS: Mem.BASIS,
-    marks.IDX: Mem.IDX,
-    marks.QP: Mem.QP,
-    marks.ACC: Mem.ACC,
-    marks.OUT: Mem.OUT,
-}
-_WORD_BYTES = {m.mem: m.word_bytes for m in MEMORIES}
-_REGISTERS = (marks.W, marks.PSUM)
-
-
-def element_bytes(buffer: Any) -> int:
-    """Bytes of an element of a buffer."""
-    return int(tvm.DataType(str(buffer.dtype)).bits) // 8
-
-
-def memory_of(buffer: Any) -> Mem | None:
-    """Memory that a buffer lives in; None for operands and for registers of the array."""
-    return MEMORY_OF.get(str(buffer.scope()))
+__all__ = ["Arena", "MemoryMap", "OnChip", "allocate", "element_bytes", "memory_of"]
 
 
 @dataclass
@@ -71,7 +51,6 @@ class MemoryMap:
     buffers: dict[Key, OnChip] = field(default_factory=dict)
     #: Buffer that another one shares its place with (it is overwritten element by element).
     aliases: dict[Key, Key] = field(default_factory=dict)
-    required: dict[Mem, int] = field(default_factory=dict)
 
     def of(self, buffer: Any) -> OnChip:
         """Place of a buffer.
@@ -95,8 +74,65 @@ class MemoryMap:
             place.next()
 
 
-def allocate(root: list[Any], config: AcceleratorConfig) -> MemoryMap:
+class Arena:
+    """The words that steps may use for their own buffers, one step after the other.
+
+    Consecutive steps get different words where there is room, so that a step's loads need not wait for the
+    step before. INP is shared with tensors that stay on chip: who places those says which words are free.
+
+    Parameters
+    ----------
+    config
+        Sizes of the memories.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        self.required: dict[Mem, int] = {}
+        #: First word and words of INP that the next step may use.
+        self.inp = (0, config.buffer_words(Mem.INP))
+        #: Places of weights that steps of one fused group share: (group, node, buffer, words) -> first word.
+        self.kept: dict[tuple[Any, str, int], int] = {}
+        self._cursor: dict[Mem, int] = {}
+
+    def size(self, mem: Mem) -> int:
+        """Words that a step can have."""
+        return self.inp[1] if mem is Mem.INP else self.config.buffer_words(mem)
+
+    def take(self, mem: Mem, words: int) -> int:
+        """First of so many words."""
+        if mem is Mem.INP:
+            base = self.inp[0]
+        else:
+            base = self._cursor.get(mem, 0)
+            if base + words > self.size(mem):
+                base = 0
+            self._cursor[mem] = base + words
+        self.use(mem, base + words)
+        return base
+
+    def use(self, mem: Mem, last: int) -> None:
+        """Words up to ``last`` are used."""
+        self.required[mem] = max(self.required.get(mem, 0), last)
+
+
+def allocate(
+    tree: TreeBuilder, bindings: list[Binding], arena: Arena, keep: Any = None, loaded: Mapping[Key, int] = {}
+) -> MemoryMap:
     """Give every on-chip buffer its words; a second copy where one is reused and the memory has room.
+
+    Parameters
+    ----------
+    tree
+        Lowered function.
+    bindings
+        Places of its parameters; those on chip stand for themselves.
+    arena
+        Where words come from.
+    keep
+        Steps with the same value (None: no other step) load the same weights to the same words.
+    loaded
+        Buffers that hold constants: what ``keep`` is about.
 
     Raises
     ------
@@ -106,31 +142,49 @@ def allocate(root: list[Any], config: AcceleratorConfig) -> MemoryMap:
     out = MemoryMap()
     reused: dict[Any, bool] = {}
     readers: dict[Key, int] = {}
-    _survey(root, False, reused, readers)
-    _find_aliases(root, out, readers)
-    free: dict[Mem, int] = {mem: config.buffer_words(mem) for mem in Mem}
+    _survey(tree.root, False, reused, readers)
+    _find_aliases(tree.root, out, readers)
+    free: dict[Mem, int] = {mem: arena.size(mem) for mem in Mem}
+    shared: list[tuple[tuple[Any, str, int], OnChip]] = []
     for buffer in reused:
         mem = memory_of(buffer)
         if mem is None or hash(buffer) in out.aliases:
             continue
         size = int(buffer.shape[0]) * element_bytes(buffer)
-        place = OnChip(mem, -(-size // _WORD_BYTES[mem]), repeated=reused[buffer])
+        place = OnChip(mem, -(-size // WORD_BYTES[mem]), repeated=reused[buffer])
         out.buffers[hash(buffer)] = place
         free[mem] -= place.words
+        if keep is not None and hash(buffer) in loaded and not place.repeated:
+            shared.append(((keep, str(buffer.name), place.words), place))
     for place in out.buffers.values():
         if place.repeated and free[place.mem] >= place.words:
             place.copies = 2
             free[place.mem] -= place.words
+    kept = {id(place) for _, place in shared}
+    total: dict[Mem, int] = {}
     for place in out.buffers.values():
-        place.base = out.required.get(place.mem, 0)
-        out.required[place.mem] = place.base + place.words * place.copies
-    for mem, words in out.required.items():
-        if words > config.buffer_words(mem):
+        if id(place) not in kept:
+            place.base = total.get(place.mem, 0)
+            total[place.mem] = place.base + place.words * place.copies
+    for mem, words in total.items():
+        if words > arena.size(mem):
             raise ScheduleError(
                 f"the buffers of a tile take {words} words of {mem.name}",
-                expected=f"at most {config.buffer_words(mem)} (configuration {config.name!r})",
+                expected=f"at most {arena.size(mem)} (configuration {arena.config.name!r})",
                 fix="use a configuration with larger buffers, or leave the layer to the CPU",
             )
+        base = arena.take(mem, words)
+        for place in out.buffers.values():
+            if place.mem is mem and id(place) not in kept:
+                place.base += base
+    for key, place in shared:
+        if key not in arena.kept:
+            arena.kept[key] = arena.take(place.mem, place.words)
+        place.base = arena.kept[key]
+    for key, param in tree.segments.items():
+        binding = bindings[param]
+        if binding.home.mem is not None:
+            out.buffers[key] = OnChip(binding.home.mem, binding.words, base=binding.first)
     return out
 
 
@@ -140,7 +194,7 @@ def _survey(nodes: list[Any], repeated: bool, reused: dict[Any, bool], readers: 
         if isinstance(node, Loop):
             _survey(node.body, repeated or node.extent > 1, reused, readers)
         elif isinstance(node, Alloc):
-            if memory_of(node.buffer) is None and str(node.buffer.scope()) not in _REGISTERS:
+            if memory_of(node.buffer) is None and str(node.buffer.scope()) not in REGISTERS:
                 raise unmapped("a buffer in an unknown scope", node.buffer.scope())
             reused[node.buffer] = repeated
         elif isinstance(node, Nest):

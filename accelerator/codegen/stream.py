@@ -8,6 +8,7 @@ signallers, so the k-th wait always takes the k-th signal. A wait that others im
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -17,13 +18,15 @@ from sd_tvm.accelerator.isa.spec import BY_NAME, N_SEMAPHORES, Mem, Queue
 from sd_tvm.errors import CodegenError
 
 _MAX_EVENTS = 2
+#: Signals that may wait for their consumer (a semaphore counts to 255).
+_MAX_PENDING = 200
 
 
 @dataclass(frozen=True)
 class Access:
-    """Words [first, last) of a memory."""
+    """Words [first, last) of a memory, or of a segment of DRAM that instructions write."""
 
-    mem: Mem
+    mem: Mem | tuple[str, int]
     first: int
     last: int
 
@@ -57,8 +60,14 @@ class Stream:
         self.instructions: list[Instruction] = []
         self._counts: dict[Queue, int] = {}
         self._last: dict[Queue, Instruction] = {}
-        self._touched: dict[Mem, dict[tuple[int, int], _Words]] = {}
+        self._touched: dict[Mem | tuple[str, int], dict[tuple[int, int], _Words]] = {}
         self._semaphores: dict[tuple[Queue, Queue], int] = {}
+        #: For each pair of queues: signals so far, and (index in the consumer's queue, waits up to it).
+        self._signalled: dict[tuple[Queue, Queue], int] = {}
+        self._waited: dict[tuple[Queue, Queue], list[tuple[int, int]]] = {}
+        #: What a FENCE made known to every later instruction.
+        self._floor: dict[Queue, int] = {}
+        self._full = False
 
     def emit(
         self,
@@ -79,19 +88,27 @@ class Stream:
             On-chip words that it touches.
         """
         new = Instruction(name, fields, BY_NAME[name].queue)
-        self.instructions.append(new)
         if new.queue is None:
+            self.instructions.append(new)
             return
+        self._fence_if_full()
+        self.instructions.append(new)
         new.order = self._counts.get(new.queue, 0)
         self._counts[new.queue] = new.order + 1
         previous = self._last.get(new.queue)
         known = dict(previous.known) if previous else {}
+        for queue, order in self._floor.items():
+            known[queue] = max(known.get(queue, -1), order)
         self._last[new.queue] = new
         reads, writes = list(reads), list(writes)
         self._wait(new, self._conflicts(new, reads, writes), known)
         new.known = known | {new.queue: new.order}
         for access, kind in [(a, "readers") for a in reads] + [(a, "writers") for a in writes]:
             words = self._touched.setdefault(access.mem, {})
+            if kind == "writers":
+                # Whoever conflicts with what is overwritten conflicts with this instruction, too.
+                for span in [s for s in words if access.first <= s[0] and s[1] <= access.last]:
+                    del words[span]
             entry = words.setdefault((access.first, access.last), _Words())
             getattr(entry, kind)[new.queue] = new
 
@@ -124,9 +141,23 @@ class Stream:
             semaphore = self._semaphore(queue, new.queue)
             other.signals.append(semaphore)
             new.waits.append(semaphore)
+            pair = (queue, new.queue)
+            self._signalled[pair] = self._signalled.get(pair, 0) + 1
+            waits = self._waited.setdefault(pair, [])
+            waits.append((new.order, len(waits) + 1))
+            taken = bisect.bisect_right(waits, (other.known.get(new.queue, -1), 1 << 40))
+            if self._signalled[pair] - taken > _MAX_PENDING:
+                self._full = True
         for other in conflicts.values():
             for queue, order in other.known.items():
                 known[queue] = max(known.get(queue, -1), order)
+
+    def _fence_if_full(self) -> None:
+        """A semaphore that might overflow: let all queues run empty first."""
+        if self._full:
+            self._full = False
+            self.instructions.append(Instruction("FENCE", {}, None))
+            self._floor = {queue: count - 1 for queue, count in self._counts.items()}
 
     def _semaphore(self, producer: Queue, consumer: Queue) -> int:
         pair = (producer, consumer)
@@ -136,7 +167,9 @@ class Stream:
             self._semaphores[pair] = len(self._semaphores)
         return self._semaphores[pair]
 
-    def program(self, segment_bytes: tuple[int, ...], required: dict[Mem, int]) -> Program:
+    def program(
+        self, segment_bytes: tuple[int, ...], required: dict[Mem, int], n_results: int = 1
+    ) -> Program:
         """Encoded program; waits and signals beyond two go into NOPs of the same queue."""
         out: list[bytes] = []
         for instruction in self.instructions:
@@ -150,7 +183,7 @@ class Stream:
             while tail:
                 out.append(_nop(queue, signals=tail[:_MAX_EVENTS]))
                 tail = tail[_MAX_EVENTS:]
-        return Program(tuple(out), segment_bytes, required)
+        return Program(tuple(out), segment_bytes, required, n_results)
 
 
 def _events(waits: list[int], signals: list[int]) -> dict[str, int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sd_tvm._tvm import ir, tirx
+from sd_tvm.accelerator.codegen.binding import Home
 from sd_tvm.accelerator.codegen.expr import (
     Env,
     Key,
@@ -16,6 +18,7 @@ from sd_tvm.accelerator.codegen.expr import (
     narrow,
     unmapped,
 )
+from sd_tvm.accelerator.codegen.scopes import memory_of
 from sd_tvm.schedules.accel import marks
 
 
@@ -103,12 +106,18 @@ def _extent(loop: Any) -> int:
 class TreeBuilder:
     """Builds the tree of a lowered function; collects the views of its parameters."""
 
-    def __init__(self, func: Any) -> None:
+    def __init__(self, func: Any, homes: Sequence[Home] = ()) -> None:
         self.func = func  # keeps alive what the keys stand for
         self.params = list(func.params)
         #: Index of the operand that a (view of a) parameter belongs to.
         self.segments: dict[Key, int] = {hash(p): i for i, p in enumerate(self.params)}
+        self.homes = [*homes, *[Home()] * (len(self.params) - len(homes))]
         self.root = self._statements(func.body)
+
+    def home(self, buffer: Any) -> Home:
+        """Place of a buffer: that of its parameter, or the memory of its scope."""
+        param = self.segments.get(hash(buffer))
+        return Home(memory_of(buffer)) if param is None else self.homes[param]
 
     def _statements(self, stmt: Any) -> list[Any]:
         out: list[Any] = []

@@ -7,13 +7,14 @@ from typing import Any
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.layers import ConvLayer, layer_from_json
 from sd_tvm.schedules.accel.conv import schedule_conv
+from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
 from sd_tvm.schedules.accel.vector import schedule_vector
 from sd_tvm.schedules.ops.tir import LAYER_ATTR
 
-__all__ = ["schedule_accel"]
+__all__ = ["IN_DRAM", "Placement", "schedule_accel"]
 
 
-def schedule_accel(func: Any, config: AcceleratorConfig) -> Any:
+def schedule_accel(func: Any, config: AcceleratorConfig, placement: Placement = IN_DRAM) -> Any:
     """Tile a layer's PrimFunc onto an accelerator configuration.
 
     Parameters
@@ -22,6 +23,8 @@ def schedule_accel(func: Any, config: AcceleratorConfig) -> Any:
         What :func:`sd_tvm.schedules.ops.build_primfunc` returned.
     config
         Sizes of array and buffers.
+    placement
+        Activations that stay on chip.
 
     Returns
     -------
@@ -35,5 +38,5 @@ def schedule_accel(func: Any, config: AcceleratorConfig) -> Any:
     """
     layer = layer_from_json(str(func.attrs[LAYER_ATTR]))
     if isinstance(layer, ConvLayer):
-        return schedule_conv(func, layer, config)
-    return schedule_vector(func, layer, config)
+        return schedule_conv(func, layer, config, placement)
+    return schedule_vector(func, layer, config, placement)

@@ -10,6 +10,7 @@ from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.accel import marks
 from sd_tvm.schedules.accel.conv_tiles import ConvTile, choose_conv_tile, is_depthwise
 from sd_tvm.schedules.accel.marks import Block, Loop, Schedule
+from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
 from sd_tvm.schedules.ops.tir import i64
 
 _OUT_AXES = ("n", "mb", "oy", "ox", "lane")
@@ -47,7 +48,7 @@ def _copies(sch: Schedule, layer: ConvLayer) -> dict[str, Block]:
     return copies
 
 
-def _whole_words(sch: Schedule, layer: ConvLayer) -> None:
+def _whole_words(sch: Schedule, layer: ConvLayer, *, strip: bool) -> None:
     """Widen what blocks are said to read to whole words, and to all channels."""
     block = sch.get_sblock
 
@@ -85,7 +86,7 @@ def _whole_words(sch: Schedule, layer: ConvLayer) -> None:
                 return ((mb, mb + i64(1)), (i64(0), kept), (i64(0), s), (lane, lane + i64(1)))
 
             marks.read_region(sch, block("rows"), "ce", slots)
-    if not is_depthwise(layer):
+    if strip and not is_depthwise(layer):
         (sh, sw), (dh, dw) = layer.stride, layer.dilation
         blocks = blocks16(layer.in_channels)
 
@@ -101,15 +102,18 @@ def _whole_words(sch: Schedule, layer: ConvLayer) -> None:
 def _tile_loops(sch: Schedule, result: Block, tile: ConvTile) -> tuple[Loop, Loop, Loop]:
     """Cut the result into tiles; returns the innermost outer loop, the filter loop, the strip loop."""
     n, mb, oy, ox, lane = sch.get_loops(result)
+    n, n_i = sch.split(n, [None, 1], preserve_unit_iters=True)
     mb_o, mb_i = sch.split(mb, [None, tile.mb])
     oy_o, oy_i = sch.split(oy, [None, tile.oy])
     ox_o, ox_i = sch.split(ox, [None, tile.ox])
     outer = [mb_o, n, oy_o, ox_o] if tile.filters_first else [n, oy_o, ox_o, mb_o]
-    sch.reorder(*outer, mb_i, oy_i, ox_i, lane)
+    sch.reorder(*outer, n_i, mb_i, oy_i, ox_i, lane)
     return outer[-1], mb_o, ox_o
 
 
-def schedule_conv(func: Any, layer: ConvLayer, config: AcceleratorConfig) -> Schedule:
+def schedule_conv(
+    func: Any, layer: ConvLayer, config: AcceleratorConfig, placement: Placement = IN_DRAM
+) -> Schedule:
     """Tile a convolution onto the buffers of a configuration.
 
     Loads (``xpad``, copies of weights and quantisation words), rebuild stages, MAC, bias,
@@ -120,24 +124,33 @@ def schedule_conv(func: Any, layer: ConvLayer, config: AcceleratorConfig) -> Sch
     ScheduleError
         If no tile fits.
     """
-    tile = choose_conv_tile(layer, config)
+    tile = choose_conv_tile(layer, config, placement)
+    strip = not placement.on_chip(0)
     sch = s_tir.Schedule(tvm.IRModule({"main": func}))
     block = sch.get_sblock
     last = "out" if layer.out == "q8" else "acc"
-    result = sch.cache_write(block(last), 0, marks.OUT if layer.out == "q8" else marks.ACC)
+    if placement.output:
+        result = block(last)
+    else:
+        result = sch.cache_write(block(last), 0, marks.OUT if layer.out == "q8" else marks.ACC)
     copies = _copies(sch, layer)
     readers = [block("acc"), block("out")] if layer.out == "q8" else [block("acc")]
     copies["qp"] = sch.cache_read(block("acc"), "qp", marks.QP, consumer_blocks=readers)
-    _whole_words(sch, layer)
+    if not strip:
+        sch.compute_inline(block("xpad"))
+    _whole_words(sch, layer, strip=strip)
     rebuild = rebuild_blocks(layer)
-    scopes = {"xpad": marks.INP, "psum": marks.PSUM, **dict.fromkeys(rebuild, marks.W)}
+    scopes = {"psum": marks.PSUM, **dict.fromkeys(rebuild, marks.W)}
     if layer.out == "q8":
         scopes["acc"] = marks.ACC
+    if strip:
+        scopes["xpad"] = marks.INP
     for name, scope in scopes.items():
         sch.set_scope(block(name), 0, scope)
 
     inner, filter_loop, strip_loop = _tile_loops(sch, result, tile)
-    for name in ("out", "acc", "psum") if layer.out == "q8" else ("acc", "psum"):
+    stages = ("out", "acc", "psum") if layer.out == "q8" else ("acc", "psum")
+    for name in stages[1:] if placement.output else stages:
         sch.compute_at(block(name), inner, preserve_unit_loops=True)
     for name in reversed(rebuild):
         sch.compute_at(block(name), inner, preserve_unit_loops=True)
@@ -148,9 +161,10 @@ def schedule_conv(func: Any, layer: ConvLayer, config: AcceleratorConfig) -> Sch
         if at is not None:
             sch.compute_at(copy, at)
         marks.mark(sch, copy, at, marks.LOAD)
-    strip_at = inner if is_depthwise(layer) or tile.filters_first else strip_loop
-    sch.compute_at(block("xpad"), strip_at)
-    marks.mark(sch, block("xpad"), strip_at, marks.LOAD)
+    if strip:
+        strip_at = inner if is_depthwise(layer) or tile.filters_first else strip_loop
+        sch.compute_at(block("xpad"), strip_at)
+        marks.mark(sch, block("xpad"), strip_at, marks.LOAD)
 
     for name in rebuild:
         axes = _WEIGHT_AXES if name == "w" else ()
@@ -159,5 +173,6 @@ def schedule_conv(func: Any, layer: ConvLayer, config: AcceleratorConfig) -> Sch
     marks.mark(sch, block("acc"), inner, marks.BIAS, _OUT_AXES)
     if layer.out == "q8":
         marks.mark(sch, block("out"), inner, marks.ALU, _OUT_AXES)
-    marks.mark(sch, result, inner, marks.STORE)
+    if not placement.output:
+        marks.mark(sch, result, inner, marks.STORE)
     return sch

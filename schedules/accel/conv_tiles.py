@@ -9,6 +9,7 @@ from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.errors import ScheduleError
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
 from sd_tvm.schedules.accel.search import Cost, ceil_div, choose, field_max, starts, tile_sizes
 
 
@@ -49,8 +50,9 @@ def _extent(n_out: int, stride: int, kernel: int, dilation: int) -> int:
 class _Model:
     """Costs of the tiles of one layer on one configuration."""
 
-    def __init__(self, layer: ConvLayer, config: AcceleratorConfig) -> None:
-        self.layer, self.config = layer, config
+    def __init__(self, layer: ConvLayer, config: AcceleratorConfig, placement: Placement) -> None:
+        self.layer, self.config, self.placement = layer, config, placement
+        self.strips = not placement.on_chip(0)
         self.mbs, self.cbs = blocks16(layer.out_channels), blocks16(layer.in_channels)
         self.depthwise = is_depthwise(layer)
         form, geometry = layer.form, layer.geometry
@@ -84,23 +86,26 @@ class _Model:
         strip_loads = cost.tiles if self.depthwise or tile.filters_first else strips
         if strips == 1 and not self.depthwise:
             strip_loads = 1
+        if not self.strips:
+            strip_loads = 0
         weight_loads = 1 if tile.resident or tile.filters_first or strips == 1 else strips
         self._needs(cost, tile, copies, blocks * plane, strip_loads, m_tiles)
         self._limits(cost, tile, plane, cols)
 
         image = self._image_words(tile)
         times = m_tiles if tile.filters_first and not self.depthwise and strips > 1 else 1
-        inputs = 16 * self.cbs * image * times
+        inputs = 16 * self.cbs * image * times if self.strips else 0
         out_bytes = layer.batch * self.mbs * oh * ow * LANES * (1 if layer.out == "q8" else 4)
         loads = inputs + self.weight_bytes * weight_loads
-        cost.traffic = loads + out_bytes
+        stored = 0 if self.placement.output else out_bytes
+        cost.traffic = loads + stored
         dram, alu = self.config.dram, self.config.alu
         latency = dram.latency_cycles * (strip_loads + weight_loads * m_tiles)
         cost.busy = (
             loads // dram.bytes_per_cycle + latency,
             self._gemm_cycles(tile) * strips * m_tiles,
             out_bytes // alu.lanes if layer.out == "q8" else 0,
-            out_bytes // dram.bytes_per_cycle + dram.write_latency_cycles * cost.tiles,
+            stored // dram.bytes_per_cycle + (dram.write_latency_cycles * cost.tiles if stored else 0),
         )
         return cost
 
@@ -122,7 +127,8 @@ class _Model:
         self, cost: Cost, tile: ConvTile, copies: int, inp: int, strip_loads: int, m_tiles: int
     ) -> None:
         several = copies if cost.tiles > 1 else 1
-        cost.need(Mem.INP, inp, copies if strip_loads > 1 else 1)
+        if self.strips:
+            cost.need(Mem.INP, inp, copies if strip_loads > 1 else 1)
         filters, n = (self.mbs, 1) if tile.resident else (tile.mb, copies if m_tiles > 1 else 1)
         cost.need(Mem.CODE, filters * self.code_words, n)
         cost.need(Mem.QP, filters * LANES, n)
@@ -136,7 +142,7 @@ class _Model:
             cost.need(Mem.IDX, self.bitmap_words, 1)
         pixels = tile.mb * tile.oy * tile.ox
         cost.need(Mem.ACC, pixels, several)
-        if self.layer.out == "q8":
+        if self.layer.out == "q8" and not self.placement.output:
             cost.need(Mem.OUT, pixels, several)
 
     def _limits(self, cost: Cost, tile: ConvTile, plane: int, cols: int) -> None:
@@ -186,16 +192,19 @@ class _Model:
             found = False
             for oy in tile_sizes(oh):
                 for mb in tile_sizes(self.mbs):
-                    for first, resident in ((False, True), (False, False), (True, False)):
+                    orders = ((False, True), (False, False), (True, False))
+                    for first, resident in orders[:1] if self.placement.keep_weights else orders:
                         tile = ConvTile(mb, oy, ox, first, resident)
                         cost = self.cost(tile, copies)
-                        found = found or not cost.problem(self.config)
+                        found = found or not cost.problem(self.config, self.placement.inp_words)
                         yield tile, cost
             if found:
                 return
 
 
-def choose_conv_tile(layer: ConvLayer, config: AcceleratorConfig) -> ConvTile:
+def choose_conv_tile(
+    layer: ConvLayer, config: AcceleratorConfig, placement: Placement = IN_DRAM
+) -> ConvTile:
     """Best tile of a convolution.
 
     Raises
@@ -209,6 +218,6 @@ def choose_conv_tile(layer: ConvLayer, config: AcceleratorConfig) -> ConvTile:
             expected="raw int8 weights, or a configuration with lines_per_re > 0",
             fix="quantise the layer to int8, or choose another configuration",
         )
-    model = _Model(layer, config)
+    model = _Model(layer, config, placement)
     smallest = model.cost(ConvTile(1, 1, 1, True, False), 1)
-    return choose(layer.name, config, model.candidates, smallest)
+    return choose(layer.name, config, model.candidates, smallest, placement.inp_words)[0]

@@ -71,10 +71,12 @@ class Cost:
         """Estimate: the busiest queue, the ends of the pipeline, and a constant a tile."""
         return max(self.busy) + sum(self.busy) // self.tiles + TILE_OVERHEAD_CYCLES * self.tiles
 
-    def problem(self, config: AcceleratorConfig) -> str:
-        """Why the candidate is impossible, or an empty string."""
+    def problem(self, config: AcceleratorConfig, inp_words: int | None = None) -> str:
+        """Why the candidate is impossible, or an empty string; ``inp_words``: what INP has, if less."""
         for mem, words in self.words.items():
             have = config.buffer_words(mem)
+            if mem is Mem.INP and inp_words is not None:
+                have = min(have, inp_words)
             if words > have:
                 return f"{words} words of {mem.name} ({have} there are)"
         for what, value, largest in self.fields:
@@ -88,7 +90,8 @@ def choose(
     config: AcceleratorConfig,
     candidates: Callable[[int], Iterable[tuple[Key, Cost]]],
     smallest: Cost,
-) -> Key:
+    inp_words: int | None = None,
+) -> tuple[Key, Cost]:
     """Feasible candidate with the least estimated cycles among those with about the least traffic.
 
     Parameters
@@ -102,6 +105,8 @@ def choose(
         Two copies (loads overlap with work) are tried first, then one.
     smallest
         Cost of the smallest tile with one copy of everything, for the error.
+    inp_words
+        Words of INP that there are, if not all of them.
 
     Raises
     ------
@@ -109,13 +114,13 @@ def choose(
         If no candidate fits; the numbers are those of the smallest tile.
     """
     for copies in (2, 1):
-        feasible = [(key, cost) for key, cost in candidates(copies) if not cost.problem(config)]
+        feasible = [(key, cost) for key, cost in candidates(copies) if not cost.problem(config, inp_words)]
         if feasible:
             bound = min(cost.traffic for _, cost in feasible) * TRAFFIC_SLACK
             good = [item for item in feasible if item[1].traffic <= bound]
-            return min(good, key=lambda item: (item[1].cycles, item[1].tiles, item[1].traffic))[0]
+            return min(good, key=lambda item: (item[1].cycles, item[1].tiles, item[1].traffic))
     raise ScheduleError(
-        f"{name}: its smallest tile needs {smallest.problem(config) or 'more than there is'}",
+        f"{name}: its smallest tile needs {smallest.problem(config, inp_words) or 'more than there is'}",
         expected=f"tiles that fit configuration {config.name!r}",
         fix="use a configuration with larger buffers, or leave the layer to the CPU",
     )

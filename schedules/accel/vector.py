@@ -9,6 +9,7 @@ from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.layers import AddLayer, PoolLayer, RequantLayer
 from sd_tvm.schedules.accel import marks
 from sd_tvm.schedules.accel.marks import Schedule
+from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
 from sd_tvm.schedules.accel.vector_tiles import VectorLayer, choose_vector_tile
 
 _AXES = ("n", "cb", "oy", "ox", "lane")
@@ -18,7 +19,7 @@ _WINDOW_AXES = (*_AXES, "ky", "kx")
 class _Stages:
     """Which stages a layer has: loads (with their scope), ALU stages (with their axes), readers of qp."""
 
-    def __init__(self, layer: VectorLayer) -> None:
+    def __init__(self, layer: VectorLayer, placement: Placement) -> None:
         self.inline: list[str] = []
         self.loads: dict[str, str] = {}
         self.alu: dict[str, tuple[str, ...]] = {}
@@ -35,10 +36,20 @@ class _Stages:
             self.inline = ["xpad"]
             self.loads = {"wide": marks.ACC}
             self.alu = {"total": _WINDOW_AXES, "out": _AXES}
+        for operand, name in enumerate(list(self.loads)):
+            if placement.on_chip(operand):
+                del self.loads[name]
+                if name == "xpad":
+                    self.inline.append(name)
+                else:
+                    self.alu = {name: _AXES, **self.alu}
 
 
 def schedule_vector(
-    func: Any, layer: AddLayer | PoolLayer | RequantLayer, config: AcceleratorConfig
+    func: Any,
+    layer: AddLayer | PoolLayer | RequantLayer,
+    config: AcceleratorConfig,
+    placement: Placement = IN_DRAM,
 ) -> Schedule:
     """Tile an addition, a pool or a requantisation onto the buffers of a configuration.
 
@@ -47,13 +58,13 @@ def schedule_vector(
     ScheduleError
         If no tile fits.
     """
-    tile = choose_vector_tile(layer, config)
-    stages = _Stages(layer)
+    tile = choose_vector_tile(layer, config, placement)
+    stages = _Stages(layer, placement)
     sch = s_tir.Schedule(tvm.IRModule({"main": func}))
     block = sch.get_sblock
     for name in stages.inline:
         sch.compute_inline(block(name))
-    result = sch.cache_write(block("out"), 0, marks.OUT)
+    result = block("out") if placement.output else sch.cache_write(block("out"), 0, marks.OUT)
     if stages.qp:
         readers = [block(name) for name in stages.qp]
         words = sch.cache_read(readers[0], "qp", marks.QP, consumer_blocks=readers)
@@ -63,17 +74,21 @@ def schedule_vector(
     for name in stages.alu:
         if name != "out":
             sch.set_scope(block(name), 0, marks.ACC)
-    n, cb, oy, ox, lane = sch.get_loops(result)
+    n, cb, oy, ox, lane, *window = sch.get_loops(result)
+    n, n_i = sch.split(n, [None, 1], preserve_unit_iters=True)
     cb_o, cb_i = sch.split(cb, [None, tile.cb])
     oy_o, oy_i = sch.split(oy, [None, tile.oy])
     ox_o, ox_i = sch.split(ox, [None, tile.ox])
-    sch.reorder(n, cb_o, oy_o, ox_o, cb_i, oy_i, ox_i, lane)
+    sch.reorder(n, cb_o, oy_o, ox_o, n_i, cb_i, oy_i, ox_i, lane, *window)
     for name in reversed(stages.alu):
+        if name == "out" and placement.output:
+            continue
         sch.compute_at(block(name), ox_o, preserve_unit_loops=True)
     for name in stages.loads:
         sch.compute_at(block(name), ox_o)
         marks.mark(sch, block(name), ox_o, marks.LOAD)
     for name, axes in stages.alu.items():
         marks.mark(sch, block(name), ox_o, marks.ALU, axes)
-    marks.mark(sch, result, ox_o, marks.STORE)
+    if not placement.output:
+        marks.mark(sch, result, ox_o, marks.STORE)
     return sch

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.layers import LANES, AddLayer, PoolLayer, RequantLayer, blocks16
+from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
 from sd_tvm.schedules.accel.search import Cost, ceil_div, choose, field_max, tile_sizes
 
 VectorLayer = AddLayer | PoolLayer | RequantLayer
@@ -38,7 +39,9 @@ def _window(layer: VectorLayer) -> _Window:
     return _Window(layer.hw)
 
 
-def _cost(layer: VectorLayer, config: AcceleratorConfig, tile: VectorTile, copies: int) -> Cost:
+def _cost(
+    layer: VectorLayer, config: AcceleratorConfig, tile: VectorTile, copies: int, placement: Placement
+) -> Cost:
     win, cost = _window(layer), Cost()
     (oh, ow), (kh, kw), (sh, sw) = win.out_hw, win.kernel, win.stride
     cbs = blocks16(layer.channels)
@@ -47,10 +50,12 @@ def _cost(layer: VectorLayer, config: AcceleratorConfig, tile: VectorTile, copie
     copies = copies if tiles > 1 else 1
     inp, out = tile.cb * rows * cols, tile.cb * tile.oy * tile.ox
     cost.tiles = tiles
-    cost.need(Mem.OUT, out, copies)
+    if not placement.output:
+        cost.need(Mem.OUT, out, copies)
     n_inputs = 2 if isinstance(layer, AddLayer) else 1
+    loaded = sum(not placement.on_chip(i) for i in range(n_inputs))
     if isinstance(layer, PoolLayer) and layer.mode == "max":
-        cost.need(Mem.INP, inp, copies)
+        cost.need(Mem.INP, inp if loaded else 0, copies)
     else:
         cost.need(Mem.ACC, inp * n_inputs, copies)
         cost.need(Mem.QP, 3, 1)
@@ -67,19 +72,21 @@ def _cost(layer: VectorLayer, config: AcceleratorConfig, tile: VectorTile, copie
         ("the padding", max(win.padding), "LOAD", "pad_t"),
     ):
         cost.limit(what, value, field_max(instruction, name))
-    loads, stores = 16 * inp * tiles * n_inputs, 16 * out * tiles
+    loads, stores = 16 * inp * tiles * loaded, 0 if placement.output else 16 * out * tiles
     cost.traffic = loads + stores
     dram = config.dram
     ops = kh * kw + 1 if isinstance(layer, PoolLayer) else 2 * n_inputs
     cost.busy = (
-        loads // dram.bytes_per_cycle + dram.latency_cycles * tiles,
+        loads // dram.bytes_per_cycle + dram.latency_cycles * tiles * min(loaded, 1),
         ceil_div(out * LANES, config.alu.lanes) * ops * tiles,
-        stores // dram.bytes_per_cycle + dram.write_latency_cycles * tiles,
+        stores // dram.bytes_per_cycle + (0 if placement.output else dram.write_latency_cycles * tiles),
     )
     return cost
 
 
-def choose_vector_tile(layer: VectorLayer, config: AcceleratorConfig) -> VectorTile:
+def choose_vector_tile(
+    layer: VectorLayer, config: AcceleratorConfig, placement: Placement = IN_DRAM
+) -> VectorTile:
     """Best tile of an addition, a pool or a requantisation.
 
     Raises
@@ -95,10 +102,11 @@ def choose_vector_tile(layer: VectorLayer, config: AcceleratorConfig) -> VectorT
             for oy in tile_sizes(oh):
                 for cb in tile_sizes(blocks16(layer.channels)):
                     tile = VectorTile(cb, oy, ox)
-                    cost = _cost(layer, config, tile, copies)
-                    found = found or not cost.problem(config)
+                    cost = _cost(layer, config, tile, copies, placement)
+                    found = found or not cost.problem(config, placement.inp_words)
                     yield tile, cost
             if found:
                 return
 
-    return choose(layer.name, config, candidates, _cost(layer, config, VectorTile(1, 1, 1), 1))
+    smallest = _cost(layer, config, VectorTile(1, 1, 1), 1, placement)
+    return choose(layer.name, config, candidates, smallest, placement.inp_words)[0]

@@ -107,7 +107,7 @@ def test_changed_constants_are_seen(constant: int, changed: int, refused: bool) 
     """The lowered function decides: another stride gives other fields, other arithmetic gives no program."""
     layer = ConvLayer("c", 1, 16, (17, 17), 16, (3, 3), (1, 1), (1, 1, 1, 1))
     func = lower(schedule_accel(build_primfunc(layer, "f"), config("edge")))
-    good = Generator(func, layer, config("edge")).program()
+    good = Generator(func, layer).program(config("edge"))
     seen: list[Any] = []
 
     def swap(node: Any) -> Any:
@@ -120,9 +120,9 @@ def test_changed_constants_are_seen(constant: int, changed: int, refused: bool) 
     assert seen
     if refused:
         with pytest.raises(CodegenError):
-            Generator(bad, layer, config("edge")).program()
+            Generator(bad, layer).program(config("edge"))
     else:
-        assert Generator(bad, layer, config("edge")).program() != good
+        assert Generator(bad, layer).program(config("edge")) != good
 
 
 @pytest.mark.parametrize(
