@@ -142,12 +142,115 @@ class RequantLayer:
     kind: Literal["requant"] = "requant"
 
 
-Layer = ConvLayer | AddLayer | PoolLayer | RequantLayer
+@dataclass(frozen=True)
+class LutLayer:
+    """Any function of one 8-bit value, as a table. Operands: x, ``lut`` (256,) of the result's type.
+
+    Entry i is the result for the byte i; an int8 x is read as its two's complement byte.
+    """
+
+    name: str
+    batch: int
+    channels: int
+    hw: tuple[int, int]
+    function: str = ""  # what the table holds, for reports: "silu", "add, clip, multiply"
+    in_dtype: ActDType = "uint8"
+    out_dtype: ActDType = "uint8"
+    kind: Literal["lut"] = "lut"
+
+
+@dataclass(frozen=True)
+class MulLayer:
+    """Product of two quantised tensors. Operands: a (N, C, H, W), b of that shape, ``qp`` int32 (1, 4).
+
+    With ``b_per_channel``, b is (N, C, 1, 1): one factor a channel (squeeze-and-excite).
+    """
+
+    name: str
+    batch: int
+    channels: int
+    hw: tuple[int, int]
+    b_per_channel: bool = False
+    a_dtype: ActDType = "uint8"
+    a_zero_point: int = 0
+    b_dtype: ActDType = "uint8"
+    b_zero_point: int = 0
+    out_dtype: ActDType = "uint8"
+    kind: Literal["mul"] = "mul"
+
+    @property
+    def b_hw(self) -> tuple[int, int]:
+        """Height and width of b."""
+        return (1, 1) if self.b_per_channel else self.hw
+
+
+@dataclass(frozen=True)
+class ConcatLayer:
+    """Channels of several tensors one after the other, each rescaled to the result's scale.
+
+    Operands: the tensors in order, ``qp`` int32 (parts, 4): one word a tensor.
+    """
+
+    name: str
+    batch: int
+    parts: tuple[int, ...]  # channels of each operand
+    hw: tuple[int, int]
+    in_dtypes: tuple[ActDType, ...]
+    in_zero_points: tuple[int, ...]
+    out_dtype: ActDType = "uint8"
+    kind: Literal["concat"] = "concat"
+
+    @property
+    def channels(self) -> int:
+        """Channels of the result."""
+        return sum(self.parts)
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether every tensor but the last fills its blocks of 16 channels: no lane moves."""
+        return all(c % LANES == 0 for c in self.parts[:-1])
+
+
+@dataclass(frozen=True)
+class ResizeLayer:
+    """Nearest-neighbour enlargement by whole factors; scale and zero point stay. Operand: x."""
+
+    name: str
+    batch: int
+    channels: int
+    in_hw: tuple[int, int]
+    factor: tuple[int, int]
+    in_dtype: ActDType = "uint8"
+    kind: Literal["resize"] = "resize"
+
+    @property
+    def out_dtype(self) -> ActDType:
+        """Type of the result."""
+        return self.in_dtype
+
+    @property
+    def out_hw(self) -> tuple[int, int]:
+        """Output height and width."""
+        return self.in_hw[0] * self.factor[0], self.in_hw[1] * self.factor[1]
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Output height and width, as of layers whose input and result agree."""
+        return self.out_hw
+
+
+Layer = (
+    ConvLayer | AddLayer | PoolLayer | RequantLayer | LutLayer | MulLayer | ConcatLayer | ResizeLayer
+)
 _KINDS: dict[str, type[Any]] = {
     "conv": ConvLayer,
     "add": AddLayer,
     "pool": PoolLayer,
     "requant": RequantLayer,
+    "lut": LutLayer,
+    "mul": MulLayer,
+    "concat": ConcatLayer,
+    "resize": ResizeLayer,
 }
 
 

@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from sd_tvm.layers import AddLayer, ConvLayer, Layer, PoolLayer, RequantLayer
+from sd_tvm.layers import (
+    AddLayer,
+    ConcatLayer,
+    ConvLayer,
+    Layer,
+    LutLayer,
+    MulLayer,
+    PoolLayer,
+    RequantLayer,
+    ResizeLayer,
+)
 from sd_tvm.numerics.bounds import Q_MAX, accumulator_bound, folded_bias
 from sd_tvm.numerics.fixedpoint import quantize_multiplier
 from sd_tvm.numerics.qp import pack_qp
@@ -96,10 +106,24 @@ def operands_of(layer: Layer, seed: int) -> list[np.ndarray]:
         ]
         out = _words(rng, zero, np.array([60.0 * 2**20 * rng.uniform(0.2, 2.0)]), layer.out_dtype, pad=False)
         return [a, b, np.concatenate([*sides, out])]
-    hw = layer.in_hw if isinstance(layer, PoolLayer) else layer.hw
+    if isinstance(layer, MulLayer):
+        blocks, zero = -(-layer.channels // 16), np.zeros(1, dtype=np.int64)
+        a = random_act(rng, (layer.batch, blocks, *layer.hw, 16), layer.a_dtype)
+        b = random_act(rng, (layer.batch, blocks, *layer.b_hw, 16), layer.b_dtype)
+        return [a, b, _words(rng, zero, np.array([255.0 * 100]), layer.out_dtype, pad=False)]
+    if isinstance(layer, ConcatLayer):
+        xs = [
+            random_act(rng, (layer.batch, -(-c // 16), *layer.hw, 16), dtype)
+            for c, dtype in zip(layer.parts, layer.in_dtypes, strict=True)
+        ]
+        zeros = np.zeros(len(xs), dtype=np.int64)
+        return [*xs, _words(rng, zeros, np.full(len(xs), 100.0), layer.out_dtype, pad=False)]
+    hw = layer.in_hw if isinstance(layer, PoolLayer | ResizeLayer) else layer.hw
     x = random_act(rng, (layer.batch, -(-layer.channels // 16), *hw, 16), layer.in_dtype)
-    if isinstance(layer, PoolLayer) and layer.mode == "max":
+    if isinstance(layer, ResizeLayer) or (isinstance(layer, PoolLayer) and layer.mode == "max"):
         return [x]
+    if isinstance(layer, LutLayer):
+        return [x, random_act(rng, (256,), layer.out_dtype)]
     area = layer.kernel[0] * layer.kernel[1] if isinstance(layer, PoolLayer) else 1
     return [x, _words(rng, np.zeros(1, np.int64), np.array([100.0 * area]), layer.out_dtype, pad=False)]
 
@@ -231,4 +255,67 @@ def requants(draw: Any) -> RequantLayer:
     zp = draw(st.integers(RANGE[dtype][0], RANGE[dtype][1] - 1))
     return RequantLayer(
         "requant", draw(st.integers(1, 2)), draw(st.integers(1, 50)), hw, dtype, zp, draw(ACT)
+    )
+
+
+@st.composite
+def luts(draw: Any) -> LutLayer:
+    """Tables of random bytes."""
+    hw = (draw(st.integers(1, 9)), draw(st.integers(1, 9)))
+    return LutLayer(
+        "lut", draw(st.integers(1, 2)), draw(st.integers(1, 50)), hw, "noise", draw(ACT), draw(ACT)
+    )
+
+
+def _zero_point(draw: Any, dtype: str) -> int:
+    return int(draw(st.integers(RANGE[dtype][0], RANGE[dtype][1] - 1)))
+
+
+@st.composite
+def muls(draw: Any) -> MulLayer:
+    """Products of two tensors, or with one factor a channel."""
+    hw = (draw(st.integers(1, 9)), draw(st.integers(1, 9)))
+    a, b = draw(ACT), draw(ACT)
+    return MulLayer(
+        "mul",
+        draw(st.integers(1, 2)),
+        draw(st.integers(1, 50)),
+        hw,
+        draw(st.booleans()),
+        a,
+        _zero_point(draw, a),
+        b,
+        _zero_point(draw, b),
+        draw(ACT),
+    )
+
+
+@st.composite
+def concats(draw: Any, *, aligned: bool = True) -> ConcatLayer:
+    """Concatenations of two to four tensors; aligned: only the last may end inside a block."""
+    n = draw(st.integers(2, 4))
+    inner = st.integers(1, 3).map(lambda k: 16 * k) if aligned else st.integers(1, 40)
+    parts = [*(draw(inner) for _ in range(n - 1)), draw(st.integers(1, 40))]
+    dtypes = [draw(ACT) for _ in parts]
+    return ConcatLayer(
+        "concat",
+        draw(st.integers(1, 2)),
+        tuple(parts),
+        (draw(st.integers(1, 7)), draw(st.integers(1, 7))),
+        tuple(dtypes),
+        tuple(_zero_point(draw, d) for d in dtypes),
+        draw(ACT),
+    )
+
+
+@st.composite
+def resizes(draw: Any) -> ResizeLayer:
+    """Enlargements by whole factors."""
+    return ResizeLayer(
+        "resize",
+        draw(st.integers(1, 2)),
+        draw(st.integers(1, 50)),
+        (draw(st.integers(1, 7)), draw(st.integers(1, 7))),
+        (draw(st.integers(1, 4)), draw(st.integers(1, 4))),
+        draw(ACT),
     )

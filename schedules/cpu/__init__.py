@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sd_tvm._tvm import s_tir, tvm
-from sd_tvm.layers import ConvLayer, Layer, PoolLayer, layer_from_json
+from sd_tvm.layers import ConcatLayer, ConvLayer, Layer, PoolLayer, layer_from_json
 from sd_tvm.schedules.accel.conv import rebuild_blocks
 from sd_tvm.schedules.ops.tir import LAYER_ATTR
 
@@ -13,6 +13,14 @@ __all__ = ["schedule_cpu"]
 
 #: Output pixels whose sums stay in registers: 7 x 16 int32 is 14 of 16 AVX2 registers.
 _PIXELS = 7
+
+_INLINED = {
+    "add": ["wa", "wb", "sa", "sb", "total"],
+    "requant": ["wx"],
+    "lut": ["xin"],
+    "mul": ["wa", "wb", "product"],
+    "resize": ["xin"],
+}
 
 
 def schedule_cpu(func: Any) -> Any:
@@ -35,10 +43,17 @@ def schedule_cpu(func: Any) -> Any:
     elif isinstance(layer, PoolLayer):
         _pool(sch, layer)
     else:
-        for name in ("wa", "wb", "sa", "sb", "total") if layer.kind == "add" else ("wx",):
+        for name in _inlined(layer):
             sch.compute_inline(sch.get_sblock(name))
         _vectorize_last(sch, "out")
     return sch.mod["main"]
+
+
+def _inlined(layer: Layer) -> list[str]:
+    """Stages of an element-wise layer that its last one computes on the way."""
+    if isinstance(layer, ConcatLayer):
+        return [f"w{i}" for i in range(len(layer.parts))]
+    return _INLINED[layer.kind]
 
 
 def _vectorize_last(sch: Any, name: str) -> None:

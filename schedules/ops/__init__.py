@@ -19,6 +19,8 @@ from sd_tvm.schedules.ops.edges import (
 )
 from sd_tvm.schedules.ops.elementwise import build_add, build_requant
 from sd_tvm.schedules.ops.pool import build_pool
+from sd_tvm.schedules.ops.product import build_lut, build_mul
+from sd_tvm.schedules.ops.rearrange import build_concat, build_resize
 from sd_tvm.schedules.ops.tir import LAYER_ATTR
 
 __all__ = [
@@ -36,6 +38,10 @@ _BUILDERS: dict[str, Callable[[Any, str], Any]] = {
     "add": build_add,
     "pool": build_pool,
     "requant": build_requant,
+    "lut": build_lut,
+    "mul": build_mul,
+    "concat": build_concat,
+    "resize": build_resize,
 }
 
 

@@ -5,12 +5,25 @@ Slow on purpose: int64 sums, no blocking, no tricks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm.layers import LANES, AddLayer, ConvLayer, Layer, PoolLayer, RequantLayer, blocks16
+from sd_tvm.layers import (
+    LANES,
+    AddLayer,
+    ConcatLayer,
+    ConvLayer,
+    Layer,
+    LutLayer,
+    MulLayer,
+    PoolLayer,
+    RequantLayer,
+    ResizeLayer,
+    blocks16,
+)
 from sd_tvm.numerics.fixedpoint import mbqm
 from sd_tvm.numerics.qp import unpack_qp
 from sd_tvm.weights.packing import unpack_raw, unpack_sd
@@ -146,6 +159,42 @@ def _run_requant(layer: RequantLayer, operands: list[IntArray]) -> IntArray:
     return to_blocked(_requantize(x - layer.in_zero_point, operands[1], layer.out_dtype))
 
 
+def _run_lut(layer: LutLayer, operands: list[IntArray]) -> IntArray:
+    x = from_blocked(operands[0], layer.channels)
+    return to_blocked(operands[1][x.view(np.uint8)])
+
+
+def _run_mul(layer: MulLayer, operands: list[IntArray]) -> IntArray:
+    a, b = (from_blocked(o, layer.channels).astype(np.int64) for o in operands[:2])
+    product = (a - layer.a_zero_point) * (b - layer.b_zero_point)
+    return to_blocked(_requantize(product, operands[2], layer.out_dtype))
+
+
+def _run_concat(layer: ConcatLayer, operands: list[IntArray]) -> IntArray:
+    parts = []
+    for i, channels in enumerate(layer.parts):
+        x = from_blocked(operands[i], channels).astype(np.int64) - layer.in_zero_points[i]
+        parts.append(_requantize(x, operands[-1][i : i + 1], layer.out_dtype))
+    return to_blocked(np.concatenate(parts, axis=1))
+
+
+def _run_resize(layer: ResizeLayer, operands: list[IntArray]) -> IntArray:
+    x = from_blocked(operands[0], layer.channels)
+    return to_blocked(x.repeat(layer.factor[0], axis=2).repeat(layer.factor[1], axis=3))
+
+
+_RUNNERS: dict[type[Any], Callable[[Any, list[IntArray]], IntArray]] = {
+    ConvLayer: _run_conv,
+    AddLayer: _run_add,
+    PoolLayer: _run_pool,
+    RequantLayer: _run_requant,
+    LutLayer: _run_lut,
+    MulLayer: _run_mul,
+    ConcatLayer: _run_concat,
+    ResizeLayer: _run_resize,
+}
+
+
 def run_layer(layer: Layer, operands: list[IntArray]) -> IntArray:
     """Execute one integer layer.
 
@@ -161,10 +210,4 @@ def run_layer(layer: Layer, operands: list[IntArray]) -> IntArray:
     numpy.ndarray
         The blocked result; lanes beyond the channels are zero.
     """
-    if isinstance(layer, ConvLayer):
-        return _run_conv(layer, operands)
-    if isinstance(layer, AddLayer):
-        return _run_add(layer, operands)
-    if isinstance(layer, PoolLayer):
-        return _run_pool(layer, operands)
-    return _run_requant(layer, operands)
+    return _RUNNERS[type(layer)](layer, operands)
