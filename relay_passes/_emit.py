@@ -16,9 +16,10 @@ from sd_tvm._tvm import ir, relax
 from sd_tvm.errors import NumericsError
 from sd_tvm.layers import ConvLayer, Layer, blocks16
 from sd_tvm.numerics.qparams import QParams
-from sd_tvm.relay_passes import _integer
+from sd_tvm.relay_passes import _integer, _layout
 from sd_tvm.relay_passes._dynamic import DYNAMIC, build_scale
 from sd_tvm.relay_passes._integer import ConvGeometry, Integer
+from sd_tvm.relay_passes._layout import Layout
 from sd_tvm.relay_passes._match import Group
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, const, static_shape
 from sd_tvm.relay_passes._weights import identifier
@@ -31,16 +32,17 @@ from sd_tvm.schedules.ops import (
     build_quantize,
     build_quantize_dynamic,
 )
+from sd_tvm.schedules.ops.relayout import build_relayout
 from sd_tvm.weights.tensor import Weight
 
 
 @dataclass(frozen=True)
 class _Blocked:
-    """An 8-bit value: its variable, what it means, and its real shape as (N, C, H, W)."""
+    """An 8-bit value: its variable, what it means, and how the real tensor's axes lie in it."""
 
     var: Expr
     qparams: QParams
-    shape: tuple[int, int, int, int]
+    layout: Layout
 
 
 def conv_geometry(call: Expr) -> ConvGeometry:
@@ -82,13 +84,16 @@ class Emitter:
         self._taken = {str(g.name_hint) for g in mod.get_global_vars()}
         self._bindings: list[Expr] = []
         self._blocked: dict[Expr, _Blocked] = {}
-        self._dynamic: dict[Expr, tuple[Expr, Expr]] = {}
+        self._dynamic: dict[tuple[Expr, Layout], tuple[Expr, Expr]] = {}
+        self._moves: dict[tuple[Expr, Layout], _Blocked] = {}
+        self._note = ""  # about the inputs of the layer being written
         self._pending: set[Expr] = set()  # variables whose float32 value nobody needed yet
         self._dataflow = True
 
     def begin(self, *, is_dataflow: bool) -> None:
         """Start a block."""
         self._bindings, self._blocked, self._dynamic, self._pending = [], {}, {}, set()
+        self._moves = {}
         self._dataflow = is_dataflow
 
     def end(self, variables: list[Expr]) -> Expr:
@@ -125,8 +130,7 @@ class Emitter:
         """
         if group.mode == "view":
             source = self._blocked[group.inputs[0]]
-            shape = as_nchw(static_shape(group.tail) or ())
-            self._blocked[group.tail] = _Blocked(source.var, source.qparams, shape)
+            self._blocked[group.tail] = _Blocked(source.var, source.qparams, _planned(group))
             self._pending.add(group.tail)
             return str(source.var.name), ""
         if group.mode in ("q8", "i32", "dynamic"):
@@ -146,19 +150,19 @@ class Emitter:
     def _layer(self, group: Group, name: str) -> tuple[str, str]:
         """An 8-bit layer."""
         integer = self._integer(group, name)
-        inputs = [self._quantised(v) for v in group.inputs]
+        self._note = ""
+        inputs = [self._quantised(v, at) for v, at in zip(group.inputs, group.layouts, strict=True)]
         symbol, result = self._call_layer(integer, [b.var for b in inputs])
         is_max = group.head.op.name == "relax.nn.max_pool2d"
         out = inputs[0].qparams if is_max else self.qparams[group.tail.name]
-        shape = as_nchw(static_shape(group.tail) or ())
-        self._blocked[group.tail] = _Blocked(result, out, shape)
+        self._blocked[group.tail] = _Blocked(result, out, _planned(group))
         self._pending.add(group.tail)
-        return symbol, integer.note
+        return symbol, "; ".join(note for note in (integer.note, self._note) if note)
 
     def _integer(self, group: Group, name: str) -> Integer:
         """The layer of a ``q8`` group. Nothing is written before its numbers are known to fit."""
         xs = [self._params(v) for v in group.inputs]
-        shape, call = as_nchw(static_shape(group.inputs[0]) or ()), group.head
+        shape, call = _image(static_shape(group.inputs[0]) or (), group.layouts[0]), group.head
         if call.op.name == "relax.nn.max_pool2d":
             return _integer.pool(name, "max", shape, pool_geometry(Node(call, group.tail)), xs[0], xs[0])
         out = self.qparams[group.tail.name]
@@ -177,23 +181,24 @@ class Emitter:
         assert group.weight is not None
         x, (_, weight) = group.inputs[0], group.weight
         dynamic = group.mode == "dynamic"
-        shape = as_nchw(static_shape(x) or ())
+        at = group.layouts[0]
+        shape = _image(static_shape(x) or (), at)
         params = DYNAMIC if dynamic else self._params(x)
         # an integer bias leaves the host one rounding; with a scale of run time there is no such bias
         inside, outside = (None, group.bias) if dynamic else (group.bias, None)
         integer = _integer.conv(name, shape, weight, inside, conv_geometry(group.head), params, None)
         assert integer.scale is not None
         if dynamic:
-            quantised, scale = self._quantise_dynamic(x)
+            quantised, scale = self._quantise_dynamic(x, at)
         else:
-            scale, quantised = const(np.array([params.scale], np.float32)), self._quantised(x).var
+            scale, quantised = const(np.array([params.scale], np.float32)), self._quantised(x, at).var
         symbol, acc = self._call_layer(integer, [quantised])
         bias = np.zeros(weight.shape[0], np.float32) if outside is None else outside
         var = group.members[group.n_linear - 1][0]
-        real = static_shape(var) or ()
-        host = self._add(f"dequantize_{symbol}", lambda s: build_dequantize_acc(_edge(real), s))
+        edge = _edge(static_shape(var) or (), _planned(group))
+        host = self._add(f"dequantize_{symbol}", lambda s: build_dequantize_acc(edge, s))
         operands = [acc, scale, const(integer.scale), const(bias)]
-        self._bind_float(var, self._call(host, operands, _edge(real), "float32"), real)
+        self._bind_float(var, self._call(host, operands, edge, "float32"), _planned(group))
         self._keep(group.members[group.n_linear :])
         return symbol, integer.note
 
@@ -209,42 +214,71 @@ class Emitter:
         blocked = self._blocked.get(var)
         return blocked.qparams if blocked else self.qparams[var.name]
 
-    def _quantised(self, var: Expr) -> _Blocked:
-        """The 8-bit value of a variable, converted if there is none."""
+    def _quantised(self, var: Expr, layout: Layout) -> _Blocked:
+        """The 8-bit value of a variable in a layout, converted if there is none."""
+        real = static_shape(var) or ()
+        edge = _edge(real, layout)
         if var not in self._blocked:
-            q, real = self.qparams[var.name], static_shape(var) or ()
-            edge = _edge(real)
+            q = self.qparams[var.name]
             gvar = self._add(
                 f"quantize_{var.name}",
                 lambda s: build_quantize(edge, q.scale, q.zero_point, q.dtype, s),
             )
-            value = self._call(gvar, [self._edge_value(var)], _block_shape(edge), q.dtype)
-            self._blocked[var] = _Blocked(self._new(value, f"{var.name}_q"), q, as_nchw(real))
-        return self._blocked[var]
+            value = self._call(gvar, [self._edge_value(var, layout)], _block_shape(edge), q.dtype)
+            self._blocked[var] = _Blocked(self._new(value, f"{var.name}_q"), q, layout)
+            return self._blocked[var]
+        have, shape = self._blocked[var], _block_shape(_image(real, layout))
+        if not _layout.same_memory(real, have.layout, layout):
+            return self._moved(var, have, layout)
+        if static_shape(have.var) == shape:
+            return have
+        # the same bytes under another shape
+        view = self._new(relax.op.reshape(have.var, shape), f"{var.name}_view")
+        return _Blocked(view, have.qparams, layout)
 
-    def _quantise_dynamic(self, var: Expr) -> tuple[Expr, Expr]:
+    def _moved(self, var: Expr, have: _Blocked, layout: Layout) -> _Blocked:
+        """An 8-bit value brought into another layout by the host, once for all that want it so."""
+        self._note = f"{var.name} is laid out anew on the host: a DMA moves words of 16 channels, not lanes"
+        if (var, layout) not in self._moves:
+            real, dtype = static_shape(var) or (), have.qparams.dtype
+            source = tuple(static_shape(have.var) or ())
+            gvar = self._add(
+                f"relayout_{var.name}", lambda s: build_relayout(real, have.layout, layout, dtype, s, source)
+            )
+            value = self._call(gvar, [have.var], _block_shape(_image(real, layout)), dtype)
+            moved = _Blocked(self._new(value, f"{var.name}_moved"), have.qparams, layout)
+            self._moves[(var, layout)] = moved
+        return self._moves[(var, layout)]
+
+    def _quantise_dynamic(self, var: Expr, layout: Layout) -> tuple[Expr, Expr]:
         """(8-bit value, its scale), the scale computed at run time; once for all layers that read it."""
-        if var not in self._dynamic:
+        if (var, layout) not in self._dynamic:
             self._float(var)
             real, name = static_shape(var) or (), str(var.name)
             scale = self._add(f"scale_of_{name}", lambda s: build_scale(real, s))
             scale_var = self._new(self._call(scale, [var], (1,), "float32"), f"{name}_scale")
-            edge = _edge(real)
+            edge = _edge(real, layout)
             gvar = self._add(
                 f"quantize_{name}",
                 lambda s: build_quantize_dynamic(edge, DYNAMIC.zero_point, DYNAMIC.dtype, s),
             )
-            value = self._call(gvar, [self._edge_value(var), scale_var], _block_shape(edge), DYNAMIC.dtype)
-            self._dynamic[var] = (self._new(value, f"{name}_q"), scale_var)
-        return self._dynamic[var]
+            operands = [self._edge_value(var, layout), scale_var]
+            value = self._call(gvar, operands, _block_shape(edge), DYNAMIC.dtype)
+            self._dynamic[(var, layout)] = (self._new(value, f"{name}_q"), scale_var)
+        return self._dynamic[(var, layout)]
 
-    def _edge_value(self, var: Expr) -> Expr:
-        """The float32 value of a variable in the rank that conversions take."""
+    def _edge_value(self, var: Expr, layout: Layout) -> Expr:
+        """The float32 value of a variable in the order and rank that conversions take."""
         self._float(var)
-        real = static_shape(var) or ()
-        if len(real) == 3:
-            return self._new(relax.op.reshape(var, as_nchw(real)), f"{var.name}_2d")
-        return var
+        real, value = static_shape(var) or (), var
+        edge = _edge(real, layout)
+        order = _full_order(real, layout)
+        if edge == real:
+            return var
+        if _is_first(real, layout) or order == tuple(range(len(real))):
+            return self._new(relax.op.reshape(value, edge), f"{var.name}_2d")
+        value = self._new(relax.op.permute_dims(value, list(order)), f"{var.name}_order")
+        return self._new(relax.op.reshape(value, edge), f"{var.name}_2d")
 
     def _float(self, var: Expr) -> None:
         """Make sure that a variable has its float32 value."""
@@ -252,16 +286,25 @@ class Emitter:
             return
         self._pending.discard(var)
         blocked, real = self._blocked[var], static_shape(var) or ()
-        q, edge = blocked.qparams, _edge(real)
+        blocked = self._quantised(var, blocked.layout)  # in the shape of this value
+        q, edge = blocked.qparams, _edge(real, blocked.layout)
         gvar = self._add(
             f"dequantize_{var.name}",
             lambda s: build_dequantize(edge, q.scale, q.zero_point, q.dtype, s),
         )
-        self._bind_float(var, self._call(gvar, [blocked.var], edge, "float32"), real)
+        self._bind_float(var, self._call(gvar, [blocked.var], edge, "float32"), blocked.layout)
 
-    def _bind_float(self, var: Expr, value: Expr, real: tuple[int, ...]) -> None:
-        if len(real) == 3:
+    def _bind_float(self, var: Expr, value: Expr, layout: Layout) -> None:
+        real = static_shape(var) or ()
+        order = _full_order(real, layout)
+        if _edge(real, layout) == real:
+            pass
+        elif _is_first(real, layout) or order == tuple(range(len(real))):
             value = relax.op.reshape(self._new(value, f"{var.name}_2d"), real)
+        else:
+            value = relax.op.reshape(self._new(value, f"{var.name}_2d"), [real[a] for a in order])
+            back = [order.index(a) for a in range(len(real))]
+            value = relax.op.permute_dims(self._new(value, f"{var.name}_order"), back)
         self._bindings.append(relax.VarBinding(var, self.builder.normalize(value)))
 
     def _add(self, name: str, build: Callable[[str], Any]) -> Expr:
@@ -286,9 +329,29 @@ class Emitter:
         return var
 
 
-def _edge(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _planned(group: Group) -> Layout:
+    if group.layout is None:
+        raise ValueError(f"{group.tail} has no layout")  # a view without one is not written
+    return group.layout
+
+
+def _is_first(shape: tuple[int, ...], layout: Layout) -> bool:
+    return 2 <= len(shape) <= 4 and layout == _layout.channels_first(shape)
+
+
+def _image(shape: tuple[int, ...], layout: Layout) -> tuple[int, int, int, int]:
+    """(N, C, H, W) of a value; with channels first it keeps which axis is H."""
+    return as_nchw(shape) if _is_first(shape, layout) else layout.nchw(shape)
+
+
+def _full_order(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    """All axes in the order of memory; those of size one are last."""
+    return (*layout.order, *(a for a in range(len(shape)) if a not in layout.order))
+
+
+def _edge(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
     """Shape that the conversions take: rank 2 or 4."""
-    return as_nchw(shape) if len(shape) == 3 else shape
+    return shape if len(shape) == 2 and _is_first(shape, layout) else _image(shape, layout)
 
 
 def _block_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

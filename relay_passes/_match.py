@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm._tvm import relax
+from sd_tvm.relay_passes import _layout
 from sd_tvm.relay_passes._integer import NO_BOUNDS, Bounds
+from sd_tvm.relay_passes._layout import Layout
 from sd_tvm.relay_passes._rewrite import Expr, _vars_in, constant, is_call, static_shape
 from sd_tvm.relay_passes.legality import Node, Role, check, clip_bounds
 from sd_tvm.weights.tensor import Weight
@@ -45,6 +47,8 @@ class Group:
         (layer name, weight) of a convolution or dense layer.
     mode, reason
         How it runs, and why not better.
+    layouts, layout
+        How each input and the result lie in memory, settled with the mode.
     """
 
     members: list[tuple[Expr, Expr]]
@@ -55,6 +59,8 @@ class Group:
     mode: Mode = "keep"
     reason: str = ""
     inputs: list[Expr] = field(default_factory=list)
+    layouts: list[Layout] = field(default_factory=list)
+    layout: Layout | None = None
 
     @property
     def head(self) -> Expr:
@@ -72,8 +78,10 @@ class Group:
         return 1 if self.bias is None else 2
 
 
-def bias_of(value: Expr, var: Expr, values: Mapping[Expr, Expr]) -> npt.NDArray[np.float32] | None:
-    """float32 (M,) if ``value`` adds a constant a channel (axis 1) to ``var``, else None."""
+def bias_of(
+    value: Expr, var: Expr, values: Mapping[Expr, Expr], axis: int = 1
+) -> npt.NDArray[np.float32] | None:
+    """float32 (M,) if ``value`` adds a constant a channel (along ``axis``) to ``var``, else None."""
     if not is_call(value, "relax.add"):
         return None
     a, b = value.args
@@ -82,9 +90,10 @@ def bias_of(value: Expr, var: Expr, values: Mapping[Expr, Expr]) -> npt.NDArray[
     if shape is None or array is None or array.dtype != np.float32 or array.ndim > len(shape):
         return None
     full = (1,) * (len(shape) - array.ndim) + array.shape
-    if any(n != 1 for i, n in enumerate(full) if i != 1) or full[1] not in (1, shape[1]):
+    axis %= len(shape)
+    if any(n != 1 for i, n in enumerate(full) if i != axis) or full[axis] not in (1, shape[axis]):
         return None
-    return np.ascontiguousarray(np.broadcast_to(array.reshape(-1), (shape[1],)))
+    return np.ascontiguousarray(np.broadcast_to(array.reshape(-1), (shape[axis],)))
 
 
 def constant_of(expr: Expr, values: Mapping[Expr, Expr]) -> npt.NDArray[Any] | None:
@@ -161,7 +170,8 @@ class Matcher:
         while self.uses.get(group.tail, 0) == 1 and group.tail in self.consumer:
             var, value = self.consumer[group.tail]
             if group.role in ("conv", "dense") and len(group.members) == 1:
-                bias = bias_of(value, group.tail, self.values)
+                axis = -1 if group.role == "dense" else 1
+                bias = bias_of(value, group.tail, self.values, axis)
                 if bias is not None:
                     group.bias = bias
                     group.members.append((var, value))
@@ -188,12 +198,16 @@ def choose_modes(groups: Iterable[Group], calibrated: set[str]) -> None:
         Names of the variables whose range is known.
     """
     ordered = list(groups)
-    quantised: set[Expr] = set()
+    wishes = layout_wishes(ordered)
+    quantised: dict[Expr, Layout] = {}
     for group in ordered:
         if group.mode == "q8":
+            plan_layout(group, quantised, wishes)
             _choose(group, quantised, calibrated)
-            if group.mode in ("q8", "view"):
-                quantised.add(group.tail)
+            if group.mode in ("q8", "view") and group.layout is not None:
+                quantised[group.tail] = group.layout
+                for var, layout in zip(group.inputs, group.layouts, strict=True):
+                    quantised.setdefault(var, layout)
     needed: set[Expr] = set()  # read in 8 bit, or by a float32 operator
     for group in reversed(ordered):
         if group.mode == "view" and group.tail not in needed:
@@ -205,17 +219,20 @@ def choose_modes(groups: Iterable[Group], calibrated: set[str]) -> None:
             needed.update(v for _, value in group.members for v in _vars_in(value))
 
 
-def _choose(group: Group, quantised: set[Expr], calibrated: set[str]) -> None:
+def _choose(group: Group, quantised: Mapping[Expr, Layout], calibrated: set[str]) -> None:
     def known(var: Expr) -> bool:
         return var in quantised or getattr(var, "name", None) in calibrated
 
     missing = [v for v in group.inputs if not known(v)]
     result_known = str(group.tail.name) in calibrated or group.head.op.name == "relax.nn.max_pool2d"
     if group.role == "view":
-        if group.inputs[0] in quantised:
-            group.mode = "view"
-        else:
+        before, after = static_shape(group.inputs[0]), static_shape(group.tail)
+        if group.inputs[0] not in quantised:
             group.mode, group.reason = "cpu", "reads a float32 value"
+        elif group.layout is None:
+            group.mode, group.reason = "cpu", f"{before} -> {after} moves data"
+        else:
+            group.mode = "view"
     elif group.role in ("conv", "dense"):
         if missing:
             group.mode = "dynamic"
@@ -225,3 +242,80 @@ def _choose(group: Group, quantised: set[Expr], calibrated: set[str]) -> None:
     elif missing or not result_known:
         names = [str(v.name) for v in missing] or [str(group.tail.name)]
         group.mode, group.reason = "cpu", f"no calibration of {', '.join(names)}"
+
+
+#: Roles whose layers read and write (N, C, H, W) and no other order of axes.
+_SPATIAL: tuple[Role, ...] = ("conv", "pool")
+
+
+def _follows_inputs(group: Group) -> bool:
+    """Whether a layer works element by element: any layout will do if all its operands share it."""
+    shape = static_shape(group.tail)
+    return group.role not in (*_SPATIAL, "dense", "view") and all(
+        static_shape(v) == shape for v in group.inputs
+    )
+
+
+def layout_wishes(groups: Sequence[Group]) -> dict[Expr, Layout]:
+    """Layout that the readers of each value would like best; the first reader decides."""
+    wishes: dict[Expr, Layout] = {}
+    for group in reversed(groups):
+        if group.mode != "q8":
+            continue
+        for var in group.inputs:
+            shape = static_shape(var) or ()
+            if group.role == "dense":
+                wishes[var] = _layout.channels_last(shape)
+            elif group.role != "view" and not _follows_inputs(group):
+                wishes[var] = _layout.channels_first(shape)
+            elif group.role != "view" and group.tail in wishes:
+                wishes[var] = wishes[group.tail]
+    return wishes
+
+
+def plan_layout(group: Group, known: Mapping[Expr, Layout], wishes: Mapping[Expr, Layout]) -> None:
+    """Settle how the inputs and the result of a group lie in memory.
+
+    Parameters
+    ----------
+    group
+        Its ``layouts`` and ``layout`` are set; ``layout`` stays None for a view that moves data.
+    known
+        Layouts of the values that are in 8 bit already.
+    wishes
+        What :func:`layout_wishes` returned.
+    """
+    shapes = [static_shape(v) or () for v in group.inputs]
+    result = static_shape(group.tail) or ()
+    if group.role == "view":
+        if group.inputs[0] in known:
+            group.layouts = [known[group.inputs[0]]]
+            group.layout = view_layout(group.head, group.layouts[0], shapes[0], result)
+    elif group.role == "dense":
+        want, have = _layout.channels_last(shapes[0]), known.get(group.inputs[0])
+        last = tuple(a for a in (len(shapes[0]) - 1,) if shapes[0][a] != 1)
+        if have is not None and have.channels == last:
+            want = have
+        elif have is not None and have.channels[-1:] == last:
+            split = Layout((*have.batch, *have.channels[:-1]), last, have.pixels)
+            want = split if _layout.same_memory(shapes[0], have, split) else want
+        group.layouts = [want]
+        out = tuple(a for a in (len(result) - 1,) if result[a] != 1)
+        group.layout = Layout(want.batch, out, want.pixels)
+    elif _follows_inputs(group):
+        found = [known[v] for v in group.inputs if v in known]
+        fallback = wishes.get(group.tail, _layout.channels_first(result))
+        group.layout = found[0] if found else fallback
+        group.layouts = [group.layout] * len(group.inputs)
+    else:
+        group.layouts = [_layout.channels_first(shape) for shape in shapes]
+        group.layout = _layout.channels_first(result)
+
+
+def view_layout(call: Expr, layout: Layout, before: tuple[int, ...], after: tuple[int, ...]) -> Layout | None:
+    """Layout of the result of a reshape or permutation that moves nothing, else None."""
+    if call.op.name != "relax.permute_dims":
+        return _layout.reshaped(layout, before, after)
+    axes = call.attrs.axes
+    order = [int(a) for a in axes] if axes is not None else list(range(len(before)))[::-1]
+    return _layout.permuted(layout, order)

@@ -145,7 +145,7 @@ def _stride(node: Node) -> str:
 
 def _matrix(node: Node) -> str:
     ranks = [len(static_shape(a) or ()) for a in node.inputs]
-    return "" if ranks == [2, 2] else f"ranks {ranks}, not (N, K) x (K, M)"
+    return "" if 2 <= ranks[0] <= 4 and ranks[1] == 2 else f"ranks {ranks}, not (..., K) x (K, M)"
 
 
 def _same_shapes(node: Node) -> str:
@@ -219,12 +219,6 @@ def _bounds(node: Node) -> str:
     return "" if low <= high else f"empty range [{low}, {high}]"
 
 
-def _same_image(node: Node) -> str:
-    before, after = node.shape or (), static_shape(node.result) or ()
-    same = 2 <= len(before) <= 4 and 2 <= len(after) <= 4 and as_nchw(before) == as_nchw(after)
-    return "" if same else f"{before} -> {after} moves data"
-
-
 STATIC = Constraint("static-shape", "every shape is known", _static)
 FLOAT32 = Constraint("float32", "operands and result are float32", _float32)
 RANK = Constraint("rank", "rank 2 (N, C), 3 (N, C, W) or 4 (N, C, H, W)", _rank_2_to_4)
@@ -233,7 +227,7 @@ NCHW = Constraint("layout", "layouts NCHW and OIHW", _layout("NCHW", "OIHW"))
 NCW = Constraint("layout", "layouts NCW and OIW", _layout("NCW", "OIW"))
 KERNEL = Constraint("kernel", f"kernel extents at most {MAX_KERNEL}", _kernel)
 STRIDE = Constraint("stride", f"strides at most {MAX_STRIDE}", _stride)
-MATRIX = Constraint("matrix", "(N, K) x (K, M)", _matrix)
+MATRIX = Constraint("matrix", "(..., K) x (K, M) of rank 2 to 4", _matrix)
 SAME_SHAPES = Constraint("same-shapes", "two tensors of one shape, none of them constant", _same_shapes)
 POOL_NCHW = Constraint("layout", "layout NCHW", _pool_layout)
 POOL_DILATION = Constraint("dilation", "no dilation", _pool_dilation)
@@ -243,8 +237,6 @@ COUNTS_PADDING = Constraint("count-include-pad", "no padding, or it counts", _co
 OVER_HW = Constraint("axes", "rank 4, over H and W", _over_hw)
 TO_ONE = Constraint("output-size", "output size (1, 1)", _to_one)
 BOUNDS = Constraint("bounds", "bounds are numbers", _bounds)
-SAME_IMAGE = Constraint("no-op", "(N, C, 1, 1) <-> (N, C), (N, C, 1, W) <-> (N, C, W)", _same_image)
-
 _ANY = (STATIC, FLOAT32)
 _POOL = (*_ANY, POOL_NCHW, POOL_DILATION, POOL_FLOOR, POOL_PADDING)
 
@@ -263,7 +255,7 @@ OPERATORS: dict[str, Operator] = {
             "As a two-dimensional convolution of height 1.",
             (*_ANY, NCW, KERNEL, STRIDE, WEIGHT),
         ),
-        Operator("relax.matmul", "dense", "Dense layer.", (*_ANY, MATRIX, WEIGHT)),
+        Operator("relax.matmul", "dense", "Dense layer; rows (tokens) are pixels.", (*_ANY, MATRIX, WEIGHT)),
         Operator(
             "relax.add",
             "add",
@@ -282,8 +274,14 @@ OPERATORS: dict[str, Operator] = {
         Operator("relax.mean", "pool", "Global average, dimensions kept or not.", (*_ANY, OVER_HW)),
         Operator("relax.nn.adaptive_avg_pool2d", "pool", "Global average.", (*_ANY, POOL_NCHW, TO_ONE)),
         *(
-            Operator(op, "view", "No code where the blocked layout does not change.", (*_ANY, SAME_IMAGE))
-            for op in ("relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims")
+            Operator(op, "view", "No code where it names the same bytes of the blocked layout anew.", _ANY)
+            for op in (
+                "relax.reshape",
+                "relax.flatten",
+                "relax.squeeze",
+                "relax.expand_dims",
+                "relax.permute_dims",
+            )
         ),
     )
 }
