@@ -17,6 +17,7 @@ from sd_tvm.accelerator.config.model import CONFIGS, addressable_words
 from sd_tvm.accelerator.isa.spec import MEMORIES, Mem
 from sd_tvm.accelerator.timing import time_program
 from sd_tvm.errors import ConfigError, ConfigMismatchError
+from sd_tvm.explore.area import area_ge
 
 
 def plain(name: str = DEFAULT_CONFIG, folder: Path = CONFIGS) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def test_shipped_configurations(name: str) -> None:
 def test_names_and_default() -> None:
     assert AcceleratorConfig.names() == [
         "dense-int8",
+        "dense-int8-equal-area",
         "edge",
         "smartexchange-28nm",
         "smartexchange-28nm-parallel",
@@ -71,6 +73,23 @@ def test_equal_resources_of_the_baseline() -> None:
     assert (sd.sram, sd.dram, sd.clock_mhz, sd.alu) == (dense.sram, dense.dram, dense.clock_mhz, dense.alu)
     assert sd.rebuilds
     assert not dense.rebuilds
+
+
+def test_equal_area_of_the_other_baseline() -> None:
+    """Same gates but for 1 %, same memory in the same banks, twice the multipliers of equal resources."""
+    sd, dense = AcceleratorConfig.load(), AcceleratorConfig.load("dense-int8-equal-area")
+    ours, theirs = area_ge(sd), area_ge(dense)
+    assert ours["array"] + ours["rebuild"] == pytest.approx(theirs["array"] + theirs["rebuild"], rel=0.01)
+    assert (ours["sram"], ours["alu"]) == (theirs["sram"], theirs["alu"])
+    assert dense.peak_macs_per_cycle == 2 * AcceleratorConfig.load("dense-int8").peak_macs_per_cycle
+    assert not dense.rebuilds
+    assert (sd.dram, sd.clock_mhz, sd.alu, sd.energy) == (
+        dense.dram,
+        dense.clock_mhz,
+        dense.alu,
+        dense.energy,
+    )
+    assert sd.energy_fj() == dense.energy_fj() | {k: sd.energy_fj()[k] for k in ("basis_byte", "idx_byte")}
 
 
 def test_buffer_words() -> None:
