@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 import sd_tvm
+from sd_tvm.accelerator.isa.program import n_results
 from sd_tvm.errors import ProgramError, VersionError
 
 Mode = Literal["functional", "timed"]
@@ -102,7 +103,7 @@ def _tensor(array: npt.NDArray[Any], *, output: bool) -> Any:
     if output and not (array.flags.c_contiguous and array.flags.writeable):
         raise ProgramError(
             "the result array cannot be written in place",
-            expected="a contiguous, writeable array as the last tensor",
+            expected="a contiguous, writeable array for every result",
             fix="allocate it with numpy.empty",
         )
     usable = np.ascontiguousarray(array)
@@ -121,7 +122,7 @@ def run_program(
     config
         :class:`AcceleratorConfig`, or its text.
     tensors
-        One array a segment; the last one receives the result in place.
+        One array a segment; the last ones receive the results in place.
     mode
         ``functional`` has no notion of time; ``timed`` adds cycles and energy.
 
@@ -137,8 +138,8 @@ def run_program(
     ConfigMismatchError, ConfigError
         If the configuration is too small or malformed.
     """
-    last = len(tensors) - 1
-    converted = [_tensor(t, output=i == last) for i, t in enumerate(tensors)]
+    first_result = len(tensors) - n_results(program)
+    converted = [_tensor(t, output=i >= first_result) for i, t in enumerate(tensors)]
     text = _function("run")(program, _config_text(config), mode, converted)
     stats: dict[str, Any] = json.loads(text)
     return stats

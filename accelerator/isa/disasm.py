@@ -67,7 +67,11 @@ def disassemble(program: Program | bytes) -> str:
     if isinstance(program, bytes):
         program = Program.from_bytes(program)
     words = " ".join(f"{m.name}={n}" for m, n in program.required_words.items())
-    lines = [f"; segments {' '.join(map(str, program.segment_bytes))}", f"; words {words}"]
+    lines = [
+        f"; segments {' '.join(map(str, program.segment_bytes))}",
+        f"; results {program.n_results}",
+        f"; words {words}",
+    ]
     lines += [
         f"{i:5d}  {format_instruction(name, fields)}" for i, (name, fields) in enumerate(program.decoded())
     ]

@@ -36,9 +36,9 @@ address outside a memory or an operand, an unknown opcode, a full semaphore and 
 |---|---|
 | 4 | magic `{magic}` |
 | 2 | instruction set version, {version} |
-| 2 | number of segments: operands of the call, inputs in parameter order, the result last |
+| 2 | number of segments: operands of the call, inputs, then results; 1..{max_segments} |
 | 4 | number of instructions; the last one is FINISH |
-| 4 | zero |
+| 4 | number of results, at least 1: the last segments, which alone STORE may write |
 | 4 x {n_mem} | words of each memory that the program addresses, in the order of the table below |
 | 8 x segments | least bytes of each segment |
 | {instruction_bytes} x instructions | the instructions |
@@ -78,6 +78,7 @@ def render() -> str:
             n_queues=len(spec.Queue),
             queues=", ".join(q.name for q in spec.Queue),
             n_semaphores=spec.N_SEMAPHORES,
+            max_segments=spec.MAX_SEGMENTS,
             n_mem=len(spec.MEMORIES),
         ),
         "## Memories\n",

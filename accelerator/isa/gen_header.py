@@ -151,6 +151,7 @@ def header_text(spec: Any) -> str:
         f"constexpr uint16_t kVersion = {spec.ISA_VERSION};",
         f"constexpr size_t kInstructionBytes = {spec.INSTRUCTION_BYTES};",
         f"constexpr int kNumSemaphores = {spec.N_SEMAPHORES};",
+        f"constexpr uint32_t kMaxSegments = {spec.MAX_SEGMENTS};",
         f'constexpr char kMagic[] = "{spec.MAGIC.decode("ascii")}";',
         "",
     ]

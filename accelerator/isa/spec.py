@@ -14,10 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 INSTRUCTION_BITS = 256
 INSTRUCTION_BYTES = INSTRUCTION_BITS // 8
 N_SEMAPHORES = 32
+MAX_SEGMENTS = 1024
 MAGIC = b"SDAP"
 
 
@@ -109,6 +110,7 @@ class Xform(IntEnum):
 
     COPY = 0
     WIDEN = 1
+    EXPAND4 = 2
 
 
 @dataclass(frozen=True)
@@ -164,11 +166,16 @@ HEADER: tuple[Field, ...] = (
 
 _DMA: tuple[Field, ...] = (
     Field("mem", 3, "on-chip memory"),
-    Field("xform", 2, "COPY, or WIDEN: 8-bit lanes minus pad_value become int32 lanes of ACC"),
-    Field("seg", 4, "operand of the call whose bytes are addressed (base register)"),
+    Field(
+        "xform",
+        2,
+        "COPY; WIDEN: 8-bit lanes minus pad_value become int32 lanes of ACC; EXPAND4: a DRAM word of 4 "
+        "pixels x 4 channels becomes 4 words of INP",
+    ),
+    Field("seg", 10, "operand of the call whose bytes are addressed (base register)"),
     Field("dram", 28, "first 16-byte word inside the segment"),
     Field("sram", 16, "first word in the memory"),
-    Field("x", 16, "16-byte DRAM words a row (consecutive in DRAM and on chip)"),
+    Field("x", 16, "16-byte DRAM words a row (consecutive in DRAM and on chip); EXPAND4: INP words"),
     Field("y", 12, "rows"),
     Field("z", 12, "planes"),
     Field("sram_ys", 12, "on-chip words between rows"),
@@ -192,7 +199,12 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "DRAM to on-chip, 3-D affine. The x, y, z box counts real data; pads are written around "
         "each plane: the padded plane has y+pad_t+pad_b rows of x+pad_l+pad_r words, starts at "
         "sram, rows sram_ys apart. x is a multiple of the DRAM words of a word of the memory (ACC 4 "
-        "unless WIDEN, LUT 16). flags bit 0: WIDEN reads signed bytes.",
+        "unless WIDEN, LUT 16). EXPAND4: pixel p of a DRAM word is its bytes 4p..4p+3; they become lanes "
+        "0..3 of an INP word, lanes 4..15 become 0 (pads hold pad_value in all 16 lanes, as always). x "
+        "counts pixels, any number: a row reads the ceil((skip+x)/4) DRAM words from its first one, drops "
+        "the first skip pixels and whatever follows pixel skip+x-1. Rows that DRAM stores start at whole "
+        "words, so that a row of W pixels is stored in ceil(W/4) words. flags bit 0: WIDEN reads signed "
+        "bytes; bits 2..1: skip of EXPAND4.",
         (
             *_DMA,
             Field("pad_l", 5, "words written before each row"),
@@ -207,7 +219,8 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         2,
         Queue.ST,
         "On-chip to DRAM, 3-D affine, from OUT (16 B words) or ACC (64 B words: x, sram strides "
-        "count ACC words, a row of x ACC words is 4x DRAM words). seg is the result, the last one.",
+        "count ACC words, a row of x ACC words is 4x DRAM words). seg is a result, one of the last "
+        "segments; xform is COPY.",
         _DMA,
     ),
     Instruction(

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "checked.h"
+#include "load_shape.h"
 
 namespace sd {
 namespace {
@@ -104,21 +105,26 @@ uint64_t TransferBeats(const Machine& machine, BoxTransfer box) {
   return CeilDiv(Product({cycles + gaps, 100}), machine.dram_efficiency);
 }
 
-Cost LoadCost(const Machine& machine, const isa::Load& load) {
+Cost LoadCost(const Machine& machine, const isa::Load& load, uint32_t flags) {
   Cost cost;
   cost.front = machine.decode;
   cost.latency = machine.dram_latency;
+  const LoadShape shape = ShapeOf(load, flags);
   cost.beats = TransferBeats(
-      machine, {load.dram, load.x * kWord, load.y, load.z, load.dram_ys, load.dram_zs});
+      machine, {load.dram, shape.dram_words * kWord, load.y, load.z, load.dram_ys, load.dram_zs});
   const auto mem = static_cast<Mem>(load.mem);
-  const bool widen = static_cast<isa::Xform>(load.xform) == isa::Xform::kWiden;
   const uint64_t word = WordBytes(load.mem);
-  const uint64_t x = CeilDiv(load.x, widen ? 1 : word / kWord);  // on-chip words
-  const uint64_t columns = x + load.pad_l + load.pad_r;
+  const uint64_t columns = shape.chip_words + load.pad_l + load.pad_r;
   const uint64_t rows = uint64_t{load.y} + load.pad_t + load.pad_b;
   const uint64_t words = Product({columns, rows, load.z});
-  cost.data = cost.beats + words - Product({x, load.y, load.z});
-  cost.events.Add(DramRead(mem), Product({load.x, load.y, load.z, kWord}));
+  const uint64_t moved = Product({shape.chip_words, load.y, load.z});
+  cost.data = cost.beats;
+  if (static_cast<isa::Xform>(load.xform) == isa::Xform::kExpand4) {
+    // The bus brings a quarter of what INP takes, which is its port's width a cycle.
+    cost.data = std::max(cost.data, CeilDiv(moved * word, machine.port_bytes));
+  }
+  AddTo(&cost.data, words - moved);
+  cost.events.Add(DramRead(mem), Product({shape.dram_words, load.y, load.z, kWord}));
   cost.events.Add(MemoryEvent(mem, true), Product({words, word}));
   return cost;
 }

@@ -38,7 +38,7 @@ struct BoxTransfer {
 };
 uint64_t TransferBeats(const Machine& machine, BoxTransfer box);
 
-Cost LoadCost(const Machine& machine, const isa::Load& load);
+Cost LoadCost(const Machine& machine, const isa::Load& load, uint32_t flags);
 Cost StoreCost(const Machine& machine, const isa::Store& store);
 Cost AluCost(const Machine& machine, const isa::Alu& alu, uint32_t flags);
 

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <string>
 
+#include "load_shape.h"
 #include "unit.h"
 
 namespace sd {
@@ -38,22 +39,33 @@ void Widen(uint8_t* to, const uint8_t* from, uint64_t lanes, bool is_signed, int
   }
 }
 
+/*! \brief Spreads pixels of 4 channels over words of 16. */
+void Expand(uint8_t* to, const uint8_t* from, uint64_t pixels) {
+  std::memset(to, 0, pixels * kDramWord);
+  for (uint64_t i = 0; i < pixels; ++i) std::memcpy(to + i * kDramWord, from + 4 * i, 4);
+}
+
 }  // namespace
 
 void ExecuteLoad(Unit& unit, const isa::Load& load) {
   const auto mem = static_cast<Mem>(load.mem);
-  const bool widen = static_cast<isa::Xform>(load.xform) == isa::Xform::kWiden;
-  const bool is_signed = (unit.event.instruction->flags & 1) != 0;
+  const auto xform = static_cast<isa::Xform>(load.xform);
+  const bool widen = xform == isa::Xform::kWiden;
+  const bool expand = xform == isa::Xform::kExpand4;
+  const uint32_t flags = unit.event.instruction->flags;
+  const bool is_signed = (flags & 1) != 0;
   if (widen && mem != Mem::kAcc) unit.Fail("WIDEN into another memory", "ACC");
+  if (expand && mem != Mem::kInp) unit.Fail("EXPAND4 into another memory", "INP");
   if (is_signed && !widen) unit.Fail("flag 0 without WIDEN", "no flag");
+  if (flags > 1 && !expand) unit.Fail("flag 1 or 2 without EXPAND4", "no flag");
   const uint64_t word = Memories::word_bytes(mem);
-  const uint64_t dram_per_word = widen ? 1 : word / kDramWord;
-  if (load.x % dram_per_word != 0) {
+  const LoadShape shape = ShapeOf(load, flags);
+  if (xform == isa::Xform::kCopy && shape.chip_words * word != load.x * kDramWord) {
     unit.Fail("x is " + std::to_string(load.x),
-              "a multiple of the " + std::to_string(dram_per_word) + " DRAM words of a word of " +
-                  isa::kMemories[load.mem].name);
+              "a multiple of the " + std::to_string(word / kDramWord) +
+                  " DRAM words of a word of " + isa::kMemories[load.mem].name);
   }
-  const uint64_t x = load.x / dram_per_word;
+  const uint64_t x = shape.chip_words;
   const uint64_t columns = x + load.pad_l + load.pad_r;
   const uint64_t rows = uint64_t{load.y} + load.pad_t + load.pad_b;
   if (columns == 0 || rows == 0 || load.z == 0) unit.Fail("moves nothing", "positive extents");
@@ -63,7 +75,7 @@ void ExecuteLoad(Unit& unit, const isa::Load& load) {
   const uint8_t* dram = nullptr;
   if (has_data) {
     dram = Dram(unit, load.seg, load.dram,
-                LastWord(load.dram, load.x, load.y, load.dram_ys, load.z, load.dram_zs));
+                LastWord(load.dram, shape.dram_words, load.y, load.dram_ys, load.z, load.dram_zs));
   } else if (load.seg >= unit.segments.size()) {
     unit.Fail("segment " + std::to_string(load.seg) + " does not exist",
               "below " + std::to_string(unit.segments.size()));
@@ -88,6 +100,8 @@ void ExecuteLoad(Unit& unit, const isa::Load& load) {
         const uint8_t* bytes = dram + from * kDramWord;
         if (widen) {
           Widen(to, bytes, load.x * kDramWord, is_signed, zero);
+        } else if (expand) {
+          Expand(to, bytes + 4 * shape.skip, x);
         } else {
           std::memcpy(to, bytes, load.x * kDramWord);
         }
@@ -95,16 +109,18 @@ void ExecuteLoad(Unit& unit, const isa::Load& load) {
       std::memset(to + x * word, fill, load.pad_r * word);
     }
   }
-  unit.counts.dram_read += uint64_t{load.x} * load.y * load.z * kDramWord;
+  unit.counts.dram_read += shape.dram_words * load.y * load.z * kDramWord;
   unit.counts.write[load.mem] += columns * rows * load.z * word;
 }
 
 void ExecuteStore(Unit& unit, const isa::Store& store) {
   const auto mem = static_cast<Mem>(store.mem);
   if (store.x == 0 || store.y == 0 || store.z == 0) unit.Fail("moves nothing", "positive extents");
-  if (store.seg + 1 != unit.segments.size()) {
+  const uint64_t first_result = unit.segments.size() - unit.program.n_results;
+  if (store.seg < first_result || store.seg >= unit.segments.size()) {
     unit.Fail("stores to segment " + std::to_string(store.seg),
-              "the result, segment " + std::to_string(unit.segments.size() - 1));
+              "a result, segment " + std::to_string(first_result) + ".." +
+                  std::to_string(unit.segments.size() - 1));
   }
   const uint64_t word = Memories::word_bytes(mem);
   const uint64_t dram_x = store.x * (word / kDramWord);

@@ -15,9 +15,9 @@ constexpr uint32_t kZeroCode = 0x07;
 
 uint32_t AllowedFlags(Opcode opcode) {
   switch (opcode) {
-    case Opcode::kLoad:
     case Opcode::kSetw:
       return 1;
+    case Opcode::kLoad:
     case Opcode::kAlu:
       return 7;
     default:

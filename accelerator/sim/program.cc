@@ -9,7 +9,6 @@ namespace sd {
 namespace {
 
 constexpr size_t kFixedHeader = 16;
-constexpr uint32_t kMaxSegments = 16;  // what the seg field addresses
 
 template <typename T>
 T ReadInt(const uint8_t* bytes) {
@@ -75,12 +74,14 @@ Program Program::Parse(const uint8_t* data, size_t size) {
   }
   const auto n_segments = ReadInt<uint16_t>(data + 6);
   const auto n_instructions = ReadInt<uint32_t>(data + 8);
-  if (n_segments == 0 || n_segments > kMaxSegments) {
+  if (n_segments == 0 || n_segments > isa::kMaxSegments) {
     throw ProgramError("the program has " + std::to_string(n_segments) +
-                       " segments. Expected: 1.." + std::to_string(kMaxSegments) + ".");
+                       " segments. Expected: 1.." + std::to_string(isa::kMaxSegments) + ".");
   }
-  if (ReadInt<uint32_t>(data + 12) != 0) {
-    throw ProgramError("the program's reserved word is not zero. Expected: 0.");
+  const auto n_results = ReadInt<uint32_t>(data + 12);
+  if (n_results == 0 || n_results > n_segments) {
+    throw ProgramError("the program has " + std::to_string(n_results) + " results. Expected: 1.." +
+                       std::to_string(n_segments) + ", its segments.");
   }
   const uint64_t expected =
       header + 8ULL * n_segments + isa::kInstructionBytes * uint64_t{n_instructions};
@@ -90,6 +91,7 @@ Program Program::Parse(const uint8_t* data, size_t size) {
                        " segments and " + std::to_string(n_instructions) + " instructions.");
   }
   Program program;
+  program.n_results = n_results;
   for (int i = 0; i < isa::kNumMem; ++i) {
     program.required_words[i] = ReadInt<uint32_t>(data + kFixedHeader + 4 * i);
     if (program.required_words[i] > 1U << 16) {

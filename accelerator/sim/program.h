@@ -15,8 +15,10 @@ namespace sd {
 struct Program {
   /*! \brief Words of each memory that it addresses; every access is checked against them. */
   std::array<uint32_t, isa::kNumMem> required_words{};
-  /*! \brief Least bytes of each operand of the call; the last operand is the result. */
+  /*! \brief Least bytes of each operand of the call. */
   std::vector<uint64_t> segment_bytes;
+  /*! \brief The last operands, which alone STORE may write. */
+  uint32_t n_results = 1;
   /*! \brief Ends with FINISH. */
   std::vector<Instruction> instructions;
 

@@ -32,7 +32,7 @@ class Costs {
         cost.front = 1;
         break;
       case isa::Opcode::kLoad:
-        cost = LoadCost(machine_, std::get<isa::Load>(instruction.body));
+        cost = LoadCost(machine_, std::get<isa::Load>(instruction.body), instruction.flags);
         break;
       case isa::Opcode::kStore:
         cost = StoreCost(machine_, std::get<isa::Store>(instruction.body));

@@ -21,10 +21,10 @@ PROGRAM = Program(
 
 
 def test_bytes_are_pinned() -> None:
-    """The container of version 1; a change needs a new version."""
+    """The container of version 2; a change needs a new version."""
     assert PROGRAM.to_bytes().hex() == (
-        "5344415001000200020000000000000004000000000000000000000000000000000000000000000000000000"
-        "0200000040000000000000002000000000000000010023000000000000008000200002000000000000000000"
+        "5344415002000200020000000100000004000000000000000000000000000000000000000000000000000000"
+        "0200000040000000000000002000000000000000010023000000000000000020000880000000000000000000"
         "00000000000000000800000000000000000000000000000000000000000000000000000000000000"
     )
 
@@ -34,10 +34,13 @@ def test_round_trip() -> None:
 
 
 def test_limits() -> None:
-    with pytest.raises(CodegenError, match="17 segments"):
-        Program((), (1,) * 17).to_bytes()
+    with pytest.raises(CodegenError, match="1025 segments"):
+        Program((), (1,) * 1025).to_bytes()
     with pytest.raises(CodegenError, match="0 segments"):
         Program((), ()).to_bytes()
+    for n in (0, 3):
+        with pytest.raises(CodegenError, match=f"{n} results of 2 segments"):
+            Program((), (1, 1), n_results=n).to_bytes()
     with pytest.raises(CodegenError, match="65537 words of ACC"):
         Program((), (1,), {Mem.ACC: 65537}).to_bytes()
 
@@ -47,8 +50,10 @@ def test_limits() -> None:
     [
         (lambda b: b[:10], "10 bytes"),
         (lambda b: b"X" + b[1:], "not a program"),
-        (lambda b: b[:4] + b"\2" + b[5:], "version 2"),
+        (lambda b: b[:4] + b"\x63" + b[5:], "version 99"),
         (lambda b: b + b"\0", "Expected"),
+        (lambda b: b[:12] + b"\0" + b[13:], "0 of them results"),
+        (lambda b: b[:12] + b"\3" + b[13:], "3 of them results"),
         (lambda b: b[:-32] + b"\x0f" + b[-31:], "opcode 15"),
     ],
 )
@@ -60,6 +65,7 @@ def test_malformed(change: Any, message: str) -> None:
 def test_listing() -> None:
     assert disassemble(PROGRAM.to_bytes()) == (
         "; segments 64 32\n"
+        "; results 1\n"
         "; words INP=4 OUT=2\n"
         "    0  LOAD   signal0=s3 mem=INP xform=COPY x=4 y=1 z=1\n"
         "    1  FINISH\n"
@@ -70,7 +76,7 @@ def test_listing() -> None:
 @given(instructions())
 def test_assembler_reads_the_listing(instruction: Any) -> None:
     name, fields = instruction
-    enums = {"mem": 7, "a_mem": 7, "dst_mem": 7, "xform": 1, "acc_init": 2, "op": 11, "b_src": 5, "wmode": 5}
+    enums = {"mem": 7, "a_mem": 7, "dst_mem": 7, "xform": 2, "acc_init": 2, "op": 11, "b_src": 5, "wmode": 5}
     fields = {k: min(v, enums[k]) if k in enums else v for k, v in fields.items()}
     data = encode(name, **fields)
     assert assemble(disassemble(Program((data,), (1,)))) == (data,)

@@ -51,23 +51,32 @@ def _setw(layer: ConvLayer) -> dict[str, int]:
 
 
 def _load_image(
-    builder: Builder, seg: int, layer: ConvLayer | PoolLayer, n: int, cb: int, pad_value: int
+    builder: Builder,
+    seg: int,
+    layer: ConvLayer | PoolLayer,
+    n: int,
+    cb: int,
+    pad_value: int,
+    *,
+    packed: bool = False,
 ) -> None:
-    """Loads image n, padded on chip."""
+    """Loads image n, padded on chip; packed: 4 pixels of 4 channels a DRAM word."""
     (h, w), (top, left, bottom, right) = layer.in_hw, layer.padding
     width = w + left + right
+    row = -(-w // 4) if packed else w
     builder.add(
         "LOAD",
         mem=Mem.INP,
+        xform=Xform.EXPAND4 if packed else Xform.COPY,
         seg=seg,
-        dram=n * cb * h * w,
+        dram=n * cb * h * row,
         x=w,
         y=h,
         z=cb,
         sram_ys=width,
         sram_zs=(h + top + bottom) * width,
-        dram_ys=w,
-        dram_zs=h * w,
+        dram_ys=row,
+        dram_zs=h * row,
         pad_l=left,
         pad_r=right,
         pad_t=top,
@@ -76,7 +85,22 @@ def _load_image(
     )
 
 
-def conv(layer: ConvLayer, operands: list[np.ndarray], result: np.ndarray) -> Builder:
+def pack_pixels(x: np.ndarray) -> np.ndarray:
+    """Blocked input (N, 1, H, W, 16) of at most 4 channels as EXPAND4 reads it."""
+    n, _, h, w, _ = x.shape
+    out = np.zeros((n, h, -(-w // 4) * 4, 4), x.dtype)
+    out[:, :, :w] = x[:, 0, :, :, :4]
+    return out
+
+
+def packed_conv(layer: ConvLayer, operands: list[np.ndarray], result: np.ndarray) -> Builder:
+    """Program of a convolution of at most 4 channels whose input is packed in DRAM."""
+    return conv(layer, [pack_pixels(operands[0]), *operands[1:]], result, packed=True)
+
+
+def conv(
+    layer: ConvLayer, operands: list[np.ndarray], result: np.ndarray, *, packed: bool = False
+) -> Builder:
     """Program of a convolution; `result` receives the blocked output."""
     (sh, sw), dh = layer.stride, layer.dilation[0]
     (h, w), (oh, ow) = layer.in_hw, layer.out_hw
@@ -103,7 +127,7 @@ def conv(layer: ConvLayer, operands: list[np.ndarray], result: np.ndarray) -> Bu
     seg = builder.operand(result)
     builder.add("SETW", **_setw(layer))
     for n in range(layer.batch):
-        _load_image(builder, x_seg, layer, n, cb, layer.in_zero_point)
+        _load_image(builder, x_seg, layer, n, cb, layer.in_zero_point, packed=packed)
         builder.add(
             "GEMM",
             acc_init=AccInit.BIAS,

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sim.kit import WORD_BYTES, Builder
+from sim.kit import CONFIG, WORD_BYTES, Builder
 
-from sd_tvm.accelerator.isa.spec import Mem, Xform
+from sd_tvm.accelerator.isa import Program, encode
+from sd_tvm.accelerator.isa.spec import AluOp, Mem, Xform
+from sd_tvm.accelerator.simulator import run_program
+from sd_tvm.errors import ProgramError
 
 
 @st.composite
 def loads(draw: Any) -> dict[str, int]:
-    mem = draw(st.sampled_from([Mem.ACC, Mem.OUT]))
+    mem = draw(st.sampled_from([Mem.ACC, Mem.OUT, Mem.INP]))
     widen = mem == Mem.ACC and draw(st.booleans())
+    expand = mem == Mem.INP and draw(st.booleans())
     step = 4 if mem == Mem.ACC and not widen else 1
     f = {k: draw(st.integers(0, 2)) for k in ("pad_l", "pad_r", "pad_t", "pad_b")}
     f |= {
         "mem": mem,
-        "xform": Xform.WIDEN if widen else Xform.COPY,
-        "flags": int(widen and draw(st.booleans())),
+        "xform": Xform.WIDEN if widen else Xform.EXPAND4 if expand else Xform.COPY,
+        "flags": draw(st.integers(0, 1)) if widen else 2 * draw(st.integers(0, 3)) if expand else 0,
     }
-    f |= {"x": step * draw(st.integers(0, 4)), "y": draw(st.integers(0, 3)), "z": draw(st.integers(1, 3))}
+    f |= {"x": step * draw(st.integers(0, 11 if expand else 4))}
+    f |= {"y": draw(st.integers(0, 3)), "z": draw(st.integers(1, 3))}
     f |= {
         "dram": draw(st.integers(0, 5)),
         "sram": draw(st.integers(0, 5)),
@@ -49,11 +56,19 @@ def test_load(f: dict[str, int], seed: int) -> None:
     builder.load_all(f["mem"], initial)
     builder.add("LOAD", seg=builder.operand(dram), **f)
     result = np.zeros_like(initial)
-    builder.add("STORE", mem=f["mem"], seg=builder.operand(result), x=words, y=1, z=1)
+    from_mem = f["mem"]
+    if from_mem == Mem.INP:  # reaches DRAM by way of OUT
+        from_mem = Mem.OUT
+        builder.words[Mem.OUT] = words
+        builder.add(
+            "ALU", op=AluOp.MOV, a_mem=Mem.INP, dst_mem=from_mem, n0=1, n1=1, n2=words, a_s2=1, dst_s2=1
+        )
+    builder.add("STORE", mem=from_mem, seg=builder.operand(result), x=words, y=1, z=1)
     stats = builder.run()
 
     expected = initial.copy()
-    widen = f["xform"] == Xform.WIDEN
+    widen, expand = f["xform"] == Xform.WIDEN, f["xform"] == Xform.EXPAND4
+    skip = f["flags"] // 2
     ratio = 1 if widen else WORD_BYTES[f["mem"]] // 16
     zero = int(np.uint8(f["pad_value"]).view(np.int8)) if f["flags"] else f["pad_value"]
     columns, rows = f["x"] // ratio + f["pad_l"] + f["pad_r"], f["y"] + f["pad_t"] + f["pad_b"]
@@ -65,6 +80,10 @@ def test_load(f: dict[str, int], seed: int) -> None:
                 if not (0 <= y < f["y"] and 0 <= x < f["x"] // ratio):
                     word[:] = 0 if widen else f["pad_value"]
                     continue
+                if expand:
+                    at = 4 * (f["dram"] + z * f["dram_zs"] + y * f["dram_ys"]) + skip + x
+                    word[:] = [*dram.reshape(-1, 4)[at], *[0] * 12]
+                    continue
                 at = f["dram"] + z * f["dram_zs"] + y * f["dram_ys"] + x * ratio
                 data = dram[at : at + ratio].ravel()
                 if widen:
@@ -73,7 +92,8 @@ def test_load(f: dict[str, int], seed: int) -> None:
                 else:
                     word[:] = data
     np.testing.assert_array_equal(result, expected)
-    loaded = f["x"] * f["y"] * f["z"] * 16 + initial.nbytes
+    row = -(-(skip + f["x"]) // 4) if expand and f["x"] else f["x"]
+    loaded = row * f["y"] * f["z"] * 16 + initial.nbytes
     assert stats["bytes"]["dram_read"] == loaded
     assert stats["bytes"]["dram_write"] == result.nbytes
 
@@ -101,3 +121,35 @@ def test_store(data: Any, seed: int) -> None:
             word = f["sram"] + z * f["sram_zs"] + y * f["sram_ys"]
             expected[at : at + f["x"] * ratio] = content[word : word + f["x"]].reshape(-1, 16)
     np.testing.assert_array_equal(result, expected)
+
+
+def test_several_results() -> None:
+    x = np.arange(32, dtype=np.uint8)
+    a, b = np.zeros(16, np.uint8), np.zeros(32, np.uint8)
+    instructions = (
+        encode("LOAD", mem=Mem.OUT, x=2, y=1, z=1, signal0=0),
+        encode("STORE", mem=Mem.OUT, wait0=0, seg=1, sram=1, x=1, y=1, z=1),
+        encode("STORE", mem=Mem.OUT, seg=2, x=2, y=1, z=1),
+        encode("FINISH"),
+    )
+    program = Program(instructions, (32, 16, 32), {Mem.OUT: 2}, n_results=2)
+    assert Program.from_bytes(program.to_bytes()) == program
+    stats = run_program(program.to_bytes(), CONFIG, [x, a, b])
+    np.testing.assert_array_equal(a, x[16:])
+    np.testing.assert_array_equal(b, x)
+    assert stats["bytes"]["dram_write"] == 48
+    with pytest.raises(ProgramError, match=r"stores to segment 1\. Expected: a result, segment 2\.\.2"):
+        run_program(replace(program, n_results=1).to_bytes(), CONFIG, [x, a, b])
+    with pytest.raises(ProgramError, match="result array cannot be written"):
+        run_program(program.to_bytes(), CONFIG, [x, np.zeros(32, np.uint8)[::2], b])
+
+
+def test_every_segment_that_the_field_can_name() -> None:
+    instructions = (
+        encode("LOAD", mem=Mem.OUT, seg=1022, x=1, y=1, z=1, signal0=0),
+        encode("STORE", mem=Mem.OUT, wait0=0, seg=1023, x=1, y=1, z=1),
+        encode("FINISH"),
+    )
+    tensors = [np.full(16, i % 251, np.uint8) for i in range(1024)]
+    run_program(Program(instructions, (16,) * 1024, {Mem.OUT: 1}).to_bytes(), CONFIG, tensors)
+    assert tensors[1023].tolist() == [1022 % 251] * 16

@@ -110,9 +110,10 @@ STATIC: dict[str, tuple[Callable[[], bytes], str]] = {
     "trailing": (lambda: program() + b"\0", "Expected"),
     "magic": (lambda: b"X" + program()[1:], "does not start with 'SDAP'"),
     "version": (lambda: program()[:4] + struct.pack("<H", 99) + program()[6:], "instruction set version 99"),
-    "reserved": (lambda: program()[:12] + b"\1" + program()[13:], "reserved"),
+    "no results": (lambda: program()[:12] + b"\0" + program()[13:], "0 results"),
+    "many results": (lambda: program()[:12] + b"\3" + program()[13:], "3 results. Expected: 1..2"),
     "no segments": (lambda: program()[:6] + b"\0\0" + program()[8:], "0 segments"),
-    "many segments": (lambda: program()[:6] + b"\x11\0" + program()[8:], "17 segments"),
+    "many segments": (lambda: program()[:6] + b"\1\4" + program()[8:], "1025 segments"),
     "words": (lambda: program()[:16] + struct.pack("<I", 65537) + program()[20:], "65537 words of INP"),
 }
 
@@ -138,6 +139,12 @@ DYNAMIC: dict[str, tuple[Callable[[], bytes], str]] = {
     "load no planes": (lambda: program(encode("LOAD", mem=Mem.INP, x=1, y=1)), "moves nothing"),
     "load half a word": (lambda: program(encode("LOAD", mem=Mem.ACC, x=5, y=1, z=1)), "x is 5"),
     "widen": (lambda: program(encode("LOAD", xform=1, **LOAD)), "WIDEN into another memory"),
+    "expand": (
+        lambda: program(encode("LOAD", xform=2, **{**LOAD, "mem": Mem.CODE})),
+        "EXPAND4 into another memory",
+    ),
+    "skipping copy": (lambda: program(encode("LOAD", flags=2, **LOAD)), "flag 1 or 2 without EXPAND4"),
+    "signed expand": (lambda: program(encode("LOAD", xform=2, flags=1, **LOAD)), "flag 0 without WIDEN"),
     "signed copy": (lambda: program(encode("LOAD", flags=1, **LOAD)), "flag 0 without WIDEN"),
     "store to an input": (
         lambda: loaded(encode("STORE", mem=Mem.OUT, x=1, y=1, z=1), out=1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import layergen
@@ -33,6 +34,16 @@ def test_conv(pattern: str) -> None:
         _check(layer, seed, handmade.conv)
 
     check()
+
+
+@settings(max_examples=40)
+@given(layer=layergen.convs(patterns=("raw", "4:16")), channels=st.integers(1, 4), seed=SEED)
+def test_conv_of_packed_pixels(layer: Any, channels: int, seed: int) -> None:
+    """EXPAND4: rows of any width, any padding and stride."""
+    layer = replace(layer, in_channels=channels, groups=1)
+    if layer.form is not None:
+        layer = replace(layer, n_bases=layer.out_channels * layer.form.n_slices(layer.geometry))
+    _check(layer, seed, handmade.packed_conv)
 
 
 @settings(max_examples=25)

@@ -13,7 +13,7 @@ from math import ceil
 
 from timing.asm import Op
 
-from sd_tvm.accelerator.isa.spec import MEMORIES, AccInit, Mem, RowKind, WMode
+from sd_tvm.accelerator.isa.spec import MEMORIES, AccInit, Mem, RowKind, WMode, Xform
 
 Machine = dict[str, int]
 WORD_BYTES = {m.mem: m.word_bytes for m in MEMORIES}
@@ -54,10 +54,16 @@ def load(m: Machine, o: Op) -> dict[str, int]:
     """Phases of a LOAD."""
     f = o.fields
     per_word = 1 if f.get("xform") else max(1, WORD_BYTES[Mem(f["mem"])] // 16)
+    expand = f.get("xform") == Xform.EXPAND4
     x = f["x"] // per_word
+    # The DRAM words that hold any of the pixels.
+    row = len({(o.flags // 2 + pixel) // 4 for pixel in range(x)}) if expand else f["x"]
     padded = (x + f.get("pad_l", 0) + f.get("pad_r", 0)) * (f["y"] + f.get("pad_t", 0) + f.get("pad_b", 0))
     pads = f["z"] * (padded - x * f["y"])
-    data = beats(m, box(f, f["x"]), 16 * f["x"]) + pads
+    data = beats(m, box(f, row), 16 * row)
+    if expand:
+        data = max(data, ceil(16 * x * f["y"] * f["z"] / m["port_bytes_per_cycle"]))
+    data += pads
     return {"front": m["decode_cycles"], "latency": m["dram_latency_cycles"], "data": data}
 
 

@@ -9,7 +9,7 @@ from timing import costs
 from timing.asm import Op, alu, gemm, load, op, setw, store
 from timing.stepped import QUEUES, Task
 
-from sd_tvm.accelerator.isa.spec import Mem, Queue, WMode
+from sd_tvm.accelerator.isa.spec import Mem, Queue, WMode, Xform
 
 QUEUE_OF = {"LOAD": "LD", "STORE": "ST", "GEMM": "GE", "SETW": "GE", "ALU": "AL"}
 FORM = setw(WMode.N4, cg=48)
@@ -20,8 +20,15 @@ def _instruction(rng: random.Random) -> Op:
         case 0 | 1:
             y = rng.randint(1, 3)
             x = rng.randint(1, 8)
+            expand = rng.random() < 0.25
             return load(
-                x, y, stride=x + rng.choice([0, 3]), address=rng.randrange(8), pad_r=rng.choice([0, 0, 2])
+                x,
+                y,
+                stride=x + rng.choice([0, 3]),
+                address=rng.randrange(8),
+                pad_r=rng.choice([0, 0, 2]),
+                xform=Xform.EXPAND4 if expand else Xform.COPY,
+                flags=2 * rng.randrange(4) if expand else 0,
             )
         case 2:
             return store(rng.randint(1, 6), rng.randint(1, 2), stride=9, mem=rng.choice([Mem.OUT, Mem.ACC]))

@@ -112,18 +112,20 @@ def boxes(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @settings(max_examples=300)
-@given(boxes(), st.fixed_dictionaries(DRAM), st.integers(0, 2), st.integers(0, 2))
+@given(boxes(), st.fixed_dictionaries(DRAM), st.integers(0, 2), st.integers(0, 3))
 def test_transfers(f: dict[str, Any], dram: dict[str, int], pad: int, mem: int) -> None:
     timer = Timer(overrides=dram)
     m = machine(timer)
-    widen = {"mem": Mem.ACC, "xform": 1} if mem == 2 else {"mem": [Mem.INP, Mem.CODE][mem]}
-    up = Op("LOAD", {**f, **widen, "pad_l": pad, "pad_t": pad})
+    skip = f["dram"] % 4
+    kinds = [{"mem": Mem.INP}, {"mem": Mem.CODE}, {"mem": Mem.ACC, "xform": 1}, {"mem": Mem.INP, "xform": 2}]
+    up = Op("LOAD", {**f, **kinds[mem], "pad_l": pad, "pad_t": pad}, flags=2 * skip if mem == 3 else 0)
     words = f["z"] * (f["x"] + pad) * (f["y"] + pad)
     data = 16 * f["x"] * f["y"] * f["z"]
+    loaded = 16 * -(-(skip + f["x"]) // 4) * f["y"] * f["z"] if mem == 3 else data
     kind = "weight" if mem == 1 else "activation"
     events = {
-        f"dram_read_{kind}_bytes": data,
-        f"{['inp', 'code', 'acc'][mem]}_write_bytes": words * (64 if mem == 2 else 16),
+        f"dram_read_{kind}_bytes": loaded,
+        f"{['inp', 'code', 'acc', 'inp'][mem]}_write_bytes": words * (64 if mem == 2 else 16),
     }
     compare(timer, [up], sum(costs.load(m, up).values()), events)
     down = Op("STORE", {**f, "mem": Mem.OUT})
