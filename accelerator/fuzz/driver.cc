@@ -1,11 +1,12 @@
-// Replaces libFuzzer: mutates the files of a corpus for a number of seconds.
-//   sd_fuzz_program SECONDS SEED FILE...
-// The same arguments give the same inputs in the same order.
+// Replaces libFuzzer where the compiler has none: no coverage, the same mutations.
+//   sd_fuzz_program -max_total_time=SECONDS -seed=SEED FILE|DIRECTORY...
+// The same arguments give the same inputs in the same order. Understands just these two options.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <random>
@@ -13,78 +14,97 @@
 #include <vector>
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size,
+                                          unsigned int seed);
 
 namespace {
 
 using Bytes = std::vector<uint8_t>;
-using Random = std::mt19937_64;
 
-constexpr size_t kInstruction = 32;
+constexpr size_t kMaxSize = 1 << 16;
+constexpr size_t kMaxCorpus = 512;
 
-size_t Below(Random& random, size_t n) { return static_cast<size_t>(random() % n); }
+std::mt19937_64& Engine() {
+  static std::mt19937_64 engine;
+  return engine;
+}
 
-/*! \brief Flips a bit, sets a byte, copies an instruction, cuts the end. Mostly the first. */
-void Mutate(Random& random, Bytes* bytes) {
-  if (bytes->empty()) return;
-  const size_t reach =
-      Below(random, 4) == 0 ? bytes->size() : std::min<size_t>(bytes->size(), 1500);
-  uint8_t& victim = (*bytes)[Below(random, reach)];
-  switch (Below(random, 8)) {
-    case 0:
-      victim = static_cast<uint8_t>(random());
-      break;
-    case 1:
-      victim = Below(random, 2) == 0 ? 0 : 255;
-      break;
-    case 2:
-      // Programs are a prefix, a header of a multiple of 8 bytes, then instructions.
-      if (bytes->size() >= 8 * kInstruction) {
-        const size_t head = 4 + 48 + 8 * Below(random, 8);
-        const size_t n = (bytes->size() - head) / kInstruction;
-        const auto from =
-            bytes->begin() + static_cast<ptrdiff_t>(head + kInstruction * Below(random, n));
-        const auto to =
-            bytes->begin() + static_cast<ptrdiff_t>(head + kInstruction * Below(random, n));
-        const Bytes copy(from, from + kInstruction);
-        std::copy(copy.begin(), copy.end(), to);
-      }
-      break;
-    case 3:
-      if (Below(random, 16) == 0) bytes->resize(Below(random, bytes->size()));
-      break;
-    default:
-      victim = static_cast<uint8_t>(victim ^ (1U << Below(random, 8)));
-      break;
-  }
+size_t Below(size_t n) { return static_cast<size_t>(Engine()() % n); }
+
+Bytes ReadFile(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return Bytes(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
 }
 
 }  // namespace
 
+/*! \brief Flips, sets, removes, adds bytes. */
+extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size) {
+  if (size == 0 || Below(8) == 0) {
+    if (size < max_size) data[size++] = static_cast<uint8_t>(Below(256));
+    return size;
+  }
+  uint8_t& victim = data[Below(size)];
+  switch (Below(8)) {
+    case 0:
+      victim = static_cast<uint8_t>(Below(256));
+      return size;
+    case 1:
+      victim = Below(2) == 0 ? 0 : 255;
+      return size;
+    case 2:
+      return Below(16) == 0 ? Below(size) : size;
+    default:
+      victim = static_cast<uint8_t>(victim ^ (1U << Below(8)));
+      return size;
+  }
+}
+
 int main(int argc, char** argv) {
-  if (argc < 4) {
-    std::fprintf(stderr, "usage: %s SECONDS SEED FILE...\n", argv[0]);
+  long seconds = 0;
+  std::vector<Bytes> corpus;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const size_t equals = argument.find('=');
+    if (argument.rfind("-max_total_time=", 0) == 0) {
+      seconds = std::strtol(argument.c_str() + equals + 1, nullptr, 10);
+    } else if (argument.rfind("-seed=", 0) == 0) {
+      Engine().seed(std::strtoull(argument.c_str() + equals + 1, nullptr, 10));
+    } else if (argument[0] == '-') {
+      continue;
+    } else if (std::filesystem::is_directory(argument)) {
+      std::vector<std::filesystem::path> paths;
+      for (const auto& entry : std::filesystem::directory_iterator(argument)) {
+        paths.push_back(entry.path());
+      }
+      std::sort(paths.begin(), paths.end());
+      for (const auto& path : paths) corpus.push_back(ReadFile(path));
+    } else {
+      corpus.push_back(ReadFile(argument));
+    }
+  }
+  if (corpus.empty()) {
+    std::fprintf(stderr, "usage: %s -max_total_time=SECONDS -seed=SEED FILE|DIRECTORY...\n",
+                 argv[0]);
     return 2;
   }
-  std::vector<Bytes> corpus;
-  for (int i = 3; i < argc; ++i) {
-    std::ifstream file(argv[i], std::ios::binary);
-    corpus.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-  }
-  Random random(std::strtoull(argv[2], nullptr, 10));
-  const auto end =
-      std::chrono::steady_clock::now() + std::chrono::seconds(std::strtol(argv[1], nullptr, 10));
-  size_t runs = 0;
-  for (const Bytes& bytes : corpus) {
-    LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
-    ++runs;
-  }
+  for (const Bytes& bytes : corpus) LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
   while (std::chrono::steady_clock::now() < end) {
-    Bytes bytes = corpus[Below(random, corpus.size())];
-    const size_t n = 1 + Below(random, 4);
-    for (size_t i = 0; i < n; ++i) Mutate(random, &bytes);
+    Bytes bytes = corpus[Below(corpus.size())];
+    const size_t size = bytes.size();
+    bytes.resize(std::max(kMaxSize, size));
+    bytes.resize(LLVMFuzzerCustomMutator(bytes.data(), size, bytes.size(),
+                                         static_cast<unsigned>(Engine()())));
+    bytes.shrink_to_fit();
     LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
-    ++runs;
+    // Changes add up: without coverage some mutants stay, so that the next ones go further.
+    if (Below(8) != 0) continue;
+    if (corpus.size() < kMaxCorpus) {
+      corpus.push_back(std::move(bytes));
+    } else {
+      corpus[Below(corpus.size())] = std::move(bytes);
+    }
   }
-  std::printf("%zu runs\n", runs);
   return 0;
 }

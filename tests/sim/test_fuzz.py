@@ -1,21 +1,29 @@
-"""Mutated programs under AddressSanitizer and UndefinedBehaviorSanitizer: typed errors, nothing else."""
+"""Fuzzing under AddressSanitizer and UndefinedBehaviorSanitizer: typed errors and results, nothing else.
+
+With libFuzzer where clang++ has it, else with the driver of `accelerator/fuzz` (same mutations, no coverage).
+A minute in all; `SD_FUZZ_SECONDS` is the time of each of the three runs.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sim.corpus import fuzz_input, seeds
-from sim.kit import CONFIG
+from sim.corpus import configs, seeds, write_module_corpus, write_program_corpus
 
 from sd_tvm.accelerator.simulator import run_program
 
 ROOT = Path(__file__).parents[2]
-SECONDS = int(os.environ.get("SD_FUZZ_SECONDS", "5"))
+SECONDS = int(os.environ.get("SD_FUZZ_SECONDS", "20"))
+SEED = 1
+LIBFUZZER = 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }\n'
 
 
 def _tool(name: str) -> str:
@@ -26,20 +34,36 @@ def _tool(name: str) -> str:
 
 
 def test_seeds_run_to_the_end() -> None:
-    for program, operands in seeds():
-        run_program(program, CONFIG, operands)
+    for config in configs():
+        for program, operands in seeds():
+            run_program(program, config, operands, "timed")
+
+
+def _has_libfuzzer(clang: str, folder: Path) -> bool:
+    source = folder / "probe.cc"
+    source.write_text(LIBFUZZER)
+    command = [clang, "-fsanitize=fuzzer,address,undefined", str(source), "-o", str(folder / "probe")]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture(scope="module")
-def fuzzer() -> Path:
-    """The driver, built with sanitizers into build/fuzz (incremental)."""
-    build = ROOT / "build" / "fuzz"
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the fuzzers, built with sanitizers (incremental)."""
+    clang = shutil.which("clang++")
+    compiler = []
+    if clang is not None and _has_libfuzzer(clang, tmp_path_factory.mktemp("probe")):
+        compiler = [f"-DCMAKE_CXX_COMPILER={clang}"]
+    else:
+        warnings.warn(
+            "no clang++ with libFuzzer (Debian: clang): fuzzing without coverage feedback", stacklevel=1
+        )
+    folder = ROOT / "build" / ("fuzz-clang" if compiler else "fuzz")
     configure = [
         _tool("cmake"),
         "-S",
         str(ROOT),
         "-B",
-        str(build),
+        str(folder),
         "-G",
         "Ninja",
         f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}",
@@ -47,27 +71,51 @@ def fuzzer() -> Path:
         "-DCMAKE_BUILD_TYPE=None",
         "-DCMAKE_CXX_FLAGS=-O1 -g1",
         f"-DPython_EXECUTABLE={sys.executable}",
+        *compiler,
     ]
-    for command in (configure, [_tool("cmake"), "--build", str(build), "--target", "sd_fuzz_program"]):
+    targets = ["--target", "sd_fuzz_program", "sd_fuzz_module"]
+    for command in (configure, [_tool("cmake"), "--build", str(folder), *targets]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    return build / "accelerator" / "fuzz" / "sd_fuzz_program"
+    return folder / "accelerator" / "fuzz"
 
 
-@pytest.mark.parametrize("kernels", ["portable", "best"])
-def test_mutated_programs(fuzzer: Path, tmp_path: Path, kernels: str) -> None:
-    files = []
-    for i, (program, operands) in enumerate(seeds()):
-        path = tmp_path / f"seed{i}"
-        path.write_bytes(fuzz_input(program, operands))
-        files.append(str(path))
+@pytest.mark.parametrize(
+    ("name", "write", "kernels"),
+    [
+        ("sd_fuzz_program", write_program_corpus, "best"),
+        ("sd_fuzz_program", write_program_corpus, "portable"),
+        ("sd_fuzz_module", write_module_corpus, "best"),
+    ],
+)
+def test_fuzz(build: Path, tmp_path: Path, name: str, write: Callable[[Path], None], kernels: str) -> None:
+    write(tmp_path / "seeds")
+    (tmp_path / "found").mkdir()
     done = subprocess.run(
-        [str(fuzzer), str(SECONDS), "1", *files],
+        [
+            str(build / name),
+            f"-max_total_time={SECONDS}",
+            f"-seed={SEED}",
+            "-max_len=20000",
+            "-len_control=0",
+            "-mutate_depth=2",
+            "-timeout=60",
+            "-rss_limit_mb=3000",
+            f"-artifact_prefix={tmp_path}/",
+            str(tmp_path / "found"),
+            str(tmp_path / "seeds"),
+        ],
         env={**os.environ, "SD_KERNELS": kernels},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    runs = int(done.stdout.split()[0])
-    assert runs > 50 * SECONDS, f"only {runs} runs"
+    assert done.returncode == 0, done.stderr[-5000:]
+    reached = re.search(r"^reached: (.*)$", done.stderr, re.MULTILINE)
+    assert reached is not None, done.stderr[-2000:]
+    counts = {k: int(v) for k, v in (pair.split("=") for pair in reached[1].split())}
+    print(f"{name} ({kernels} kernels, seed {SEED}): {reached[1]}")
+    assert counts["runs"] > 20 * SECONDS
+    # Inputs must get past the checks, else nothing but the parser is tested.
+    for stage in ("executed", "timed", "serial") if name == "sd_fuzz_program" else ("loaded", "finished"):
+        assert counts[stage] > counts["runs"] // 200, f"{stage}: {reached[1]}"
