@@ -6,6 +6,7 @@ first needs the other side, and once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from sd_tvm.relay_passes._dynamic import DYNAMIC, build_scale
 from sd_tvm.relay_passes._integer import ConvGeometry, Integer
 from sd_tvm.relay_passes._layout import Layout
 from sd_tvm.relay_passes._match import Group
+from sd_tvm.relay_passes._matmul import is_symmetric, product, symmetric
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, const, static_shape
 from sd_tvm.relay_passes._weights import identifier
 from sd_tvm.relay_passes.legality import Node, as_nchw, pool_geometry
@@ -85,7 +87,7 @@ class Emitter:
         self._bindings: list[Expr] = []
         self._blocked: dict[Expr, _Blocked] = {}
         self._dynamic: dict[tuple[Expr, Layout], tuple[Expr, Expr]] = {}
-        self._moves: dict[tuple[Expr, Layout], _Blocked] = {}
+        self._moves: dict[tuple[Expr, Layout, int | None], _Blocked] = {}
         self._note = ""  # about the inputs of the layer being written
         self._pending: set[Expr] = set()  # variables whose float32 value nobody needed yet
         self._dataflow = True
@@ -128,8 +130,10 @@ class Emitter:
             (name of the PrimFunc or "", note); a view has the name of the layer it looks at. The group's
             mode becomes ``cpu``, with the reason, when its numbers do not fit.
         """
-        if group.mode == "view":
+        if group.mode in ("view", "move"):
             source = self._blocked[group.inputs[0]]
+            if group.mode == "move":
+                source = self._quantised(group.inputs[0], group.layouts[0])
             self._blocked[group.tail] = _Blocked(source.var, source.qparams, _planned(group))
             self._pending.add(group.tail)
             return str(source.var.name), ""
@@ -149,6 +153,8 @@ class Emitter:
 
     def _layer(self, group: Group, name: str) -> tuple[str, str]:
         """An 8-bit layer."""
+        if group.role == "matmul":
+            return self._product(group, name)
         integer = self._integer(group, name)
         self._note = ""
         inputs = [self._quantised(v, at) for v, at in zip(group.inputs, group.layouts, strict=True)]
@@ -175,6 +181,46 @@ class Emitter:
             window = pool_geometry(Node(call, group.members[0][0]))
             return _integer.pool(name, "avg", shape, window, xs[0], out, group.bounds)
         return _integer.requant(name, shape, xs[0], out, group.bounds)
+
+    def _product(self, group: Group, name: str) -> tuple[str, str]:
+        """A product of two activations: the second one stands where the weights stand."""
+        self._note = ""
+        params = [symmetric(self._params(v), signed=i == 1) for i, v in enumerate(group.inputs)]
+        real = [static_shape(v) or () for v in group.inputs]
+        (rows, k), m, groups = real[0][-2:], real[1][-1], math.prod(real[0][:-2])
+        out = self.qparams[group.tail.name]
+        integer = product(name, (groups, rows, k, m), params[0], params[1], out, group.gain, group.bounds)
+        layer = integer.layer
+        assert isinstance(layer, ConvLayer)
+        operands = []
+        for i, (var, at) in enumerate(zip(group.inputs, group.layouts, strict=True)):
+            self._make_symmetric(var, at, signed=i == 1)
+            rows_of = blocks16(k) * 16 if i == 1 else rows
+            shape = (layer.out_channels // 16, rows_of, 16) if i else _block_shape(_sizes(layer))
+            operands.append(self._shaped(self._quantised(var, at, pixels=rows_of).var, shape))
+        symbol, result = self._call_layer(integer, operands)
+        self._blocked[group.tail] = _Blocked(result, out, _planned(group))
+        self._pending.add(group.tail)
+        return symbol, self._note
+
+    def _make_symmetric(self, var: Expr, layout: Layout, *, signed: bool) -> None:
+        """Give the 8-bit value of a variable a quantisation without zero point, by a layer of its own."""
+        if var not in self._blocked:
+            self.qparams = {**self.qparams, var.name: symmetric(self.qparams[var.name], signed=signed)}
+        have = self._params(var)
+        if is_symmetric(have, signed=signed):
+            return
+        source, want = self._quantised(var, layout), symmetric(have, signed=signed)
+        image = _image(static_shape(var) or (), layout)
+        integer = _integer.requant(f"{var.name}_symmetric", image, have, want, _integer.NO_BOUNDS)
+        _, result = self._call_layer(integer, [source.var])
+        self._blocked[var] = _Blocked(result, want, layout)
+
+    def _shaped(self, var: Expr, shape: tuple[int, ...]) -> Expr:
+        """The same bytes under another shape."""
+        return (
+            var if static_shape(var) == shape else self._new(relax.op.reshape(var, shape), f"{var.name}_view")
+        )
 
     def _sums(self, group: Group, name: str) -> tuple[str, str]:
         """A layer with int32 results, which the host scales; activations follow in float32."""
@@ -214,8 +260,11 @@ class Emitter:
         blocked = self._blocked.get(var)
         return blocked.qparams if blocked else self.qparams[var.name]
 
-    def _quantised(self, var: Expr, layout: Layout) -> _Blocked:
-        """The 8-bit value of a variable in a layout, converted if there is none."""
+    def _quantised(self, var: Expr, layout: Layout, pixels: int | None = None) -> _Blocked:
+        """The 8-bit value of a variable in a layout, converted if there is none.
+
+        With ``pixels``, zeros follow the tensor's own up to so many.
+        """
         real = static_shape(var) or ()
         edge = _edge(real, layout)
         if var not in self._blocked:
@@ -226,29 +275,27 @@ class Emitter:
             )
             value = self._call(gvar, [self._edge_value(var, layout)], _block_shape(edge), q.dtype)
             self._blocked[var] = _Blocked(self._new(value, f"{var.name}_q"), q, layout)
-            return self._blocked[var]
         have, shape = self._blocked[var], _block_shape(_image(real, layout))
-        if not _layout.same_memory(real, have.layout, layout):
-            return self._moved(var, have, layout)
-        if static_shape(have.var) == shape:
-            return have
-        # the same bytes under another shape
-        view = self._new(relax.op.reshape(have.var, shape), f"{var.name}_view")
-        return _Blocked(view, have.qparams, layout)
+        more = pixels is not None and pixels != shape[2] * shape[3]
+        if more or not _layout.same_memory(real, have.layout, layout):
+            return self._moved(var, have, layout, pixels)
+        return _Blocked(self._shaped(have.var, shape), have.qparams, layout)
 
-    def _moved(self, var: Expr, have: _Blocked, layout: Layout) -> _Blocked:
+    def _moved(self, var: Expr, have: _Blocked, layout: Layout, pixels: int | None) -> _Blocked:
         """An 8-bit value brought into another layout by the host, once for all that want it so."""
         self._note = f"{var.name} is laid out anew on the host: a DMA moves words of 16 channels, not lanes"
-        if (var, layout) not in self._moves:
+        if (var, layout, pixels) not in self._moves:
             real, dtype = static_shape(var) or (), have.qparams.dtype
             source = tuple(static_shape(have.var) or ())
             gvar = self._add(
-                f"relayout_{var.name}", lambda s: build_relayout(real, have.layout, layout, dtype, s, source)
+                f"relayout_{var.name}",
+                lambda s: build_relayout(real, have.layout, layout, dtype, s, source, pixels=pixels),
             )
-            value = self._call(gvar, [have.var], _block_shape(_image(real, layout)), dtype)
-            moved = _Blocked(self._new(value, f"{var.name}_moved"), have.qparams, layout)
-            self._moves[(var, layout)] = moved
-        return self._moves[(var, layout)]
+            n, c, h, w = _image(real, layout)
+            shape = _block_shape((n, c, h, w) if pixels is None else (n, c, 1, pixels))
+            moved = self._new(self._call(gvar, [have.var], shape, dtype), f"{var.name}_moved")
+            self._moves[(var, layout, pixels)] = _Blocked(moved, have.qparams, layout)
+        return self._moves[(var, layout, pixels)]
 
     def _quantise_dynamic(self, var: Expr, layout: Layout) -> tuple[Expr, Expr]:
         """(8-bit value, its scale), the scale computed at run time; once for all layers that read it."""
@@ -327,6 +374,10 @@ class Emitter:
         var = (relax.DataflowVar if self._dataflow else ir.Var)(hint, value.ty)
         self._bindings.append(relax.VarBinding(var, value))
         return var
+
+
+def _sizes(layer: ConvLayer) -> tuple[int, int, int, int]:
+    return layer.batch, layer.in_channels, *layer.in_hw
 
 
 def _planned(group: Group) -> Layout:

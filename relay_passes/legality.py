@@ -14,7 +14,7 @@ from typing import Literal
 from sd_tvm._tvm import relax
 from sd_tvm.relay_passes._rewrite import Expr, constant, static_shape
 
-Role = Literal["conv", "dense", "bias", "add", "pool", "activation", "view"]
+Role = Literal["conv", "dense", "bias", "add", "pool", "activation", "view", "matmul"]
 Shape = tuple[int, ...]
 
 #: Largest kernel extent and stride an instruction can express (bits of GEMM's loops and strides).
@@ -148,6 +148,13 @@ def _matrix(node: Node) -> str:
     return "" if 2 <= ranks[0] <= 4 and ranks[1] == 2 else f"ranks {ranks}, not (..., K) x (K, M)"
 
 
+def _pair(node: Node) -> str:
+    a, b = (static_shape(x) or () for x in node.inputs)
+    if not 2 <= len(a) == len(b) or a[:-2] != b[:-2]:
+        return f"{a} x {b} broadcasts"
+    return ""
+
+
 def _same_shapes(node: Node) -> str:
     shapes = [static_shape(a) for a in node.inputs]
     if any(constant(a) is not None for a in node.inputs):
@@ -228,6 +235,7 @@ NCW = Constraint("layout", "layouts NCW and OIW", _layout("NCW", "OIW"))
 KERNEL = Constraint("kernel", f"kernel extents at most {MAX_KERNEL}", _kernel)
 STRIDE = Constraint("stride", f"strides at most {MAX_STRIDE}", _stride)
 MATRIX = Constraint("matrix", "(..., K) x (K, M) of rank 2 to 4", _matrix)
+PAIR = Constraint("pair", "two activations (..., P, K) x (..., K, M) of the same batch", _pair)
 SAME_SHAPES = Constraint("same-shapes", "two tensors of one shape, none of them constant", _same_shapes)
 POOL_NCHW = Constraint("layout", "layout NCHW", _pool_layout)
 POOL_DILATION = Constraint("dilation", "no dilation", _pool_dilation)
@@ -237,6 +245,8 @@ COUNTS_PADDING = Constraint("count-include-pad", "no padding, or it counts", _co
 OVER_HW = Constraint("axes", "rank 4, over H and W", _over_hw)
 TO_ONE = Constraint("output-size", "output size (1, 1)", _to_one)
 BOUNDS = Constraint("bounds", "bounds are numbers", _bounds)
+#: Row of a matrix product whose second operand is no weight.
+PRODUCT = "relax.matmul of activations"
 _ANY = (STATIC, FLOAT32)
 _POOL = (*_ANY, POOL_NCHW, POOL_DILATION, POOL_FLOOR, POOL_PADDING)
 
@@ -256,6 +266,12 @@ OPERATORS: dict[str, Operator] = {
             (*_ANY, NCW, KERNEL, STRIDE, WEIGHT),
         ),
         Operator("relax.matmul", "dense", "Dense layer; rows (tokens) are pixels.", (*_ANY, MATRIX, WEIGHT)),
+        Operator(
+            PRODUCT,
+            "matmul",
+            "Attention's products; the second operand stands where raw weights stand.",
+            (*_ANY, PAIR),
+        ),
         Operator(
             "relax.add",
             "add",
@@ -291,6 +307,8 @@ def check(node: Node) -> tuple[Operator | None, str]:
     """The operator's row and "", or the reason why the node is not an integer layer."""
     op = node.call.op
     name = getattr(op, "name", None) or getattr(op, "name_hint", None) or type(op).__name__
+    if name == "relax.matmul" and not node.has_weight and constant(node.call.args[1]) is None:
+        name = PRODUCT
     row = OPERATORS.get(name)
     if row is None:
         return None, f"operator {name} is not supported"

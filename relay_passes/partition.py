@@ -13,7 +13,9 @@ from typing import Any
 
 from sd_tvm._tvm import relax, tvm
 from sd_tvm.relay_passes._emit import Emitter
-from sd_tvm.relay_passes._match import INTEGER, Group, Matcher, choose_modes
+from sd_tvm.relay_passes._match import INTEGER, Group, Matcher
+from sd_tvm.relay_passes._matmul import with_symmetric_operands
+from sd_tvm.relay_passes._modes import choose_modes
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, bindings_of, is_call, source_names
 from sd_tvm.relay_passes._weights import read_weight, relax_functions
 from sd_tvm.relay_passes.calibrate import activation_qparams
@@ -73,7 +75,8 @@ class _Partitioner:
         self.names = source_names(mod)
         self.decisions = {d.name: d for d in decisions(mod)}
         # Calibrate measures main; another function may use the same names for other values
-        self.qparams = activation_qparams(mod) if name == "main" else {}
+        calibrated = activation_qparams(mod) if name == "main" else {}
+        self.qparams = with_symmetric_operands(self.values.items(), self.weights, calibrated)
 
     def _weights(self) -> dict[Expr, tuple[str, Weight]]:
         """Rebuilt weights, also behind what dense and 1-D layers do to their shape."""
@@ -124,6 +127,9 @@ class _Partitioner:
             integer = group.mode in INTEGER and (group.mode == "q8" or i < group.n_linear)
             if integer:
                 reason = self._reason(group, note) if i == 0 else f"fused into {layer}"
+            elif group.mode == "move":
+                rows.append(NodeReport(name, self.names.get(name, name), op, "cpu-integer", group.reason))
+                continue
             elif group.mode == "view":
                 reason = "no code: the blocked layout does not change"
             elif group.mode == "cpu":

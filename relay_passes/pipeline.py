@@ -16,6 +16,7 @@ from sd_tvm.relay_passes.fold_pad import FoldPad
 from sd_tvm.relay_passes.lower_cpu import LowerToCPU
 from sd_tvm.relay_passes.offload import Offload
 from sd_tvm.relay_passes.partition import Partition, is_partitioned
+from sd_tvm.relay_passes.simplify_attention import SimplifyAttention
 
 Pass = Any
 
@@ -26,6 +27,7 @@ def simplify() -> list[Pass]:
         Canonicalize(),  # before the folds: they look for constants and for one spelling
         FoldBatchNorm(),
         FoldPad(),
+        SimplifyAttention(),
         Canonicalize(),  # what the folds left: constants of constants
     ]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sd_tvm._tvm import relax
-from sd_tvm.relay_passes.legality import OPERATORS, Node, check, markdown
+from sd_tvm.relay_passes.legality import OPERATORS, PRODUCT, Node, check, markdown
 
 
 def tensor(*shape: Any, dtype: str = "float32") -> Any:
@@ -33,6 +33,7 @@ ADMITTED: dict[str, Any] = {
     "relax.nn.conv2d": lambda: op.nn.conv2d(tensor(*X), weight(4, 8, 3, 3), dilation=2),
     "relax.nn.conv1d": lambda: op.nn.conv1d(tensor(1, 8, 6), weight(4, 8, 3)),
     "relax.matmul": lambda: op.matmul(tensor(3, 8), weight(8, 4)),
+    PRODUCT: lambda: op.matmul(tensor(2, 5, 8), tensor(2, 8, 5)),
     "relax.add": lambda: op.add(tensor(*X), tensor(*X)),
     "relax.nn.relu": lambda: op.nn.relu(tensor(*X)),
     "relax.clip": lambda: op.clip(tensor(*X), relax.prim_value(-1.0), relax.prim_value(1.0)),
@@ -71,6 +72,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "kernel": (lambda: op.nn.conv2d(tensor(1, 8, 40, 40), weight(4, 8, 1, 17)), "kernel extent 17"),
     "stride": (lambda: op.nn.conv2d(tensor(1, 8, 40, 40), weight(4, 8, 1, 1), strides=20), "stride 20"),
     "weight of rank 3": (lambda: op.matmul(tensor(1, 3, 8), weight(1, 8, 4)), "ranks [3, 3]"),
+    "product of one matrix": (lambda: op.matmul(tensor(2, 5, 8), tensor(8, 5)), "broadcasts"),
     "broadcast": (lambda: op.add(tensor(*X), tensor(1, 8, 1, 1)), "broadcasts"),
     "constant operand": (lambda: op.add(tensor(*X), weight(*X)), "constant"),
     "pool layout": (lambda: op.nn.max_pool2d(tensor(1, 6, 6, 8), (2, 2), layout="NHWC"), "layout"),
@@ -85,6 +87,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "unknown operator": (lambda: op.nn.softmax(tensor(*X)), "not supported"),
 }
 
+#: Cases that are products of two activations.
+PRODUCTS = {"product of one matrix"}
+
 
 def test_every_row_has_a_case() -> None:
     assert set(ADMITTED) == set(OPERATORS)
@@ -92,7 +97,7 @@ def test_every_row_has_a_case() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(ADMITTED) - NEVER))
 def test_admitted(name: str) -> None:
-    row, reason = check(node(ADMITTED[name]()))
+    row, reason = check(node(ADMITTED[name](), has_weight=name != PRODUCT))
     assert reason == ""
     assert row is OPERATORS[name]
 
@@ -100,7 +105,7 @@ def test_admitted(name: str) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str) -> None:
     make, part = REFUSED[name]
-    _, reason = check(node(make()))
+    _, reason = check(node(make(), has_weight=name not in PRODUCTS))
     assert part in reason
 
 
@@ -114,9 +119,9 @@ def test_weights() -> None:
 def test_every_constraint_refuses_something() -> None:
     """A constraint that no case of this file trips is untested."""
     tripped = set()
-    for make, _ in REFUSED.values():
+    for name, (make, _) in REFUSED.items():
         case = node(make())
-        row = OPERATORS.get(case.call.op.name)
+        row = OPERATORS.get(PRODUCT if name in PRODUCTS else case.call.op.name)
         if row is not None:
             tripped.add(next(c.name for c in row.constraints if c.reason(case)))
     names = {c.name for row in OPERATORS.values() for c in row.constraints}
