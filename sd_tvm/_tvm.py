@@ -47,6 +47,7 @@ from tvm import relax as _relax  # noqa: E402
 from tvm import s_tir as _s_tir  # noqa: E402
 from tvm import te as _te  # noqa: E402
 from tvm import tirx as _tirx  # noqa: E402
+from tvm.script import ir_builder as _ir_builder  # noqa: E402
 
 # TVM ships no type information: Any keeps mypy --strict honest about that.
 tvm: Any = _tvm
@@ -55,6 +56,8 @@ relax: Any = _relax
 te: Any = _te
 tirx: Any = _tirx
 s_tir: Any = _s_tir
+#: Statement by statement construction of a PrimFunc, where TE cannot express one.
+ir_builder: Any = _ir_builder
 #: ``structural_equal(a, b, map_free_vars=False) -> bool`` of any two IR nodes.
 structural_equal: Any = _tvm_ffi.structural_equal
 #: Data type object of attributes: ``dtype("float32")``.

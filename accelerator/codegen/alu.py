@@ -15,8 +15,11 @@ from sd_tvm.accelerator.isa.spec import AluOp, AluSrcB, Mem
 from sd_tvm.layers import LANES
 from sd_tvm.schedules.ops.tir import requantize_words, scale_words
 
+#: Entries of a table.
+_TABLE = 256
 _SIGNED_SOURCE, _SIGNED_RESULT, _WORD_PER_LANE = 1, 2, 4
-_SOURCES_B = {Mem.ACC: AluSrcB.ACC, Mem.INP: AluSrcB.INP, Mem.QP: AluSrcB.QP}
+_SOURCES_B = {Mem.ACC: AluSrcB.ACC, Mem.INP: AluSrcB.INP, Mem.QP: AluSrcB.QP, Mem.LUT: AluSrcB.LUT}
+_BINARY = {tirx.Add: AluOp.ADD, tirx.Mul: AluOp.MUL}
 
 
 class Operand:
@@ -129,14 +132,34 @@ class AluNest:
             return
         if len(data) == 1 and self.dst.mem is Mem.ACC and self._match_widening(value):
             return
-        if not isinstance(value, tirx.Add) or len(data) != 2 or self.dst.mem is not Mem.ACC:
+        if self.dst.mem is not Mem.ACC and self._match_bytes(value):
+            return
+        if type(value) not in _BINARY or len(data) != 2 or self.dst.mem is not Mem.ACC:
             raise unmapped("an ALU operation", value)
         if not all(isinstance(x, ir.TensorLoad) for x in (value.a, value.b)):
             raise unmapped("an ALU operation", value)
-        self.op, self.a, self.b = AluOp.ADD, self._operand(value.a), self._operand(value.b)
+        self.op, self.a, self.b = _BINARY[type(value)], self._operand(value.a), self._operand(value.b)
         self.b.check_lane(1)
         if self.a.mem is not Mem.ACC or self.b.mem is not Mem.ACC:
-            raise unmapped("an addition outside ACC", value)
+            raise unmapped("an operation on two values outside ACC", value)
+
+    def _match_bytes(self, value: Any) -> bool:
+        """8 bit to 8 bit: a copy, or table[byte of x]."""
+        if not isinstance(value, ir.TensorLoad):
+            return False
+        self.op, source = AluOp.MOV, value
+        if self.tree.home(value.source).mem is Mem.LUT:
+            index, inner = value.indices[0], loads(value.indices[0])
+            index = index.value if isinstance(index, tirx.Cast) else index
+            want = inner[0].astype("int32") & tirx.const(_TABLE - 1, "int32") if inner else None
+            if want is None or not tvm_ffi.structural_equal(want, index):
+                raise unmapped("the index of a table", value)
+            self.op, source = AluOp.LUT, inner[0]
+            self.b = Operand(self.nest, self.tree, value.source, tirx.const(0, "int64"), word=_TABLE)
+        self.a = self._operand(source)
+        if self.a.mem not in (Mem.INP, Mem.OUT) or (self.b is None and self.a.signed != self.dst.signed):
+            raise unmapped("a copy of bytes", value)
+        return True
 
     def _match_widening(self, value: Any) -> bool:
         """int32(x) - zero point of 8-bit values on chip."""
@@ -233,7 +256,7 @@ class AluNest:
             "b_src": int(AluSrcB.NONE if b is None else _SOURCES_B[b.mem]),
             "dst_mem": int(self.dst.mem),
         }
-        if op is AluOp.MUL:
+        if op is AluOp.MUL and b is None:
             fields["b_src"] = int(AluSrcB.IMM)
         if self.imm is not None:
             fields |= {"b_src": int(AluSrcB.IMM), "imm": self.imm}

@@ -26,6 +26,8 @@ from sd_tvm.accelerator.isa.spec import BY_NAME, Mem, Xform
 
 _DRAM_WORD = 16
 _LANES = 16
+#: Elements of a word of memories that words of the DRAM do not fill.
+_CHIP_WORD: dict[Mem | None, int] = {Mem.ACC: _LANES, Mem.INP: _LANES, Mem.LUT: 256}
 _MAX_PAD = (1 << next(f.bits for f in BY_NAME["LOAD"].fields if f.name == "pad_l")) - 1
 
 
@@ -190,7 +192,7 @@ class LoadNest:
             # Padding alone: any layout in DRAM will do, the one on chip makes one run.
             dims, dram = [replace(d, lo=0, hi=d.n, dram=d.chip) for d in dims], 0
         dram_word = _DRAM_WORD // self.bytes
-        chip_word = _LANES if self.mem in (Mem.ACC, Mem.INP) else dram_word
+        chip_word = _CHIP_WORD.get(self.mem, dram_word)
         dram_word = dram_word if exists else chip_word
         for box in boxes(dims, chip, dram, chip_word, dram_word):
             if not self.activation and held.holds(box, self.mem, place.start, binding.segment):
@@ -219,7 +221,7 @@ class LoadNest:
                 "seg": segment,
                 "dram": box.dram,
                 "sram": first,
-                "x": x.hi - x.lo,
+                "x": (x.hi - x.lo) * (x.dram if self.mem is Mem.LUT else 1),
                 "y": y.hi - y.lo,
                 "z": z.n,
                 "sram_ys": y.chip,

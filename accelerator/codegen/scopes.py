@@ -15,6 +15,7 @@ MEMORY_OF: dict[str, Mem] = {
     marks.BASIS: Mem.BASIS,
     marks.IDX: Mem.IDX,
     marks.QP: Mem.QP,
+    marks.LUT: Mem.LUT,
     marks.ACC: Mem.ACC,
     marks.OUT: Mem.OUT,
 }

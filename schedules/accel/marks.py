@@ -8,8 +8,8 @@ from typing import Any
 from sd_tvm._tvm import tirx, tvm
 
 #: Storage scope of each on-chip memory. ``w`` and ``psum`` are registers of the array, not memories.
-INP, CODE, BASIS, IDX, QP, ACC, OUT, W, PSUM = (
-    f"local.sd.{name}" for name in ("inp", "code", "basis", "idx", "qp", "acc", "out", "w", "psum")
+INP, CODE, BASIS, IDX, QP, LUT, ACC, OUT, W, PSUM = (
+    f"local.sd.{name}" for name in ("inp", "code", "basis", "idx", "qp", "lut", "acc", "out", "w", "psum")
 )
 #: Annotation of the outermost loop of a nest that becomes an instruction.
 INTRIN = "sd.intrin"

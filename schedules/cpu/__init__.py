@@ -45,15 +45,24 @@ def schedule_cpu(func: Any) -> Any:
     else:
         for name in _inlined(layer):
             sch.compute_inline(sch.get_sblock(name))
-        _vectorize_last(sch, "out")
+        for name in _results(layer):
+            _vectorize_last(sch, name)
     return sch.mod["main"]
 
 
 def _inlined(layer: Layer) -> list[str]:
     """Stages of an element-wise layer that its last one computes on the way."""
     if isinstance(layer, ConcatLayer):
-        return [f"w{i}" for i in range(len(layer.parts))]
+        stages = "wr" if layer.is_aligned else "w"
+        return [f"{stage}{i}" for stage in stages for i in range(len(layer.parts))]
     return _INLINED[layer.kind]
+
+
+def _results(layer: Layer) -> list[str]:
+    """Stages that write the result of an element-wise layer."""
+    if isinstance(layer, ConcatLayer) and layer.is_aligned:
+        return [f"out{i}" for i in range(len(layer.parts))]
+    return ["out"]
 
 
 def _vectorize_last(sch: Any, name: str) -> None:

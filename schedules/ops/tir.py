@@ -35,8 +35,12 @@ def const(value: float, dtype: str) -> Expr:
 
 def finish(tensors: list[Tensor], symbol: str, layer: Layer | None = None) -> Any:
     """PrimFunc of TE tensors (inputs, then the output) with the attributes we rely on."""
-    func = te.create_prim_func(tensors).with_attr("global_symbol", symbol)
-    func = func.with_attr("tirx.noalias", True)
+    return mark_layer(te.create_prim_func(tensors), symbol, layer)
+
+
+def mark_layer(func: Any, symbol: str, layer: Layer | None = None) -> Any:
+    """A PrimFunc with the attributes we rely on."""
+    func = func.with_attr("global_symbol", symbol).with_attr("tirx.noalias", True)
     return func if layer is None else func.with_attr(LAYER_ATTR, layer_to_json(layer))
 
 

@@ -52,7 +52,7 @@ def test_large_conv(kind: str, data: st.DataObject, seed: int, config: str, opti
     compare(layer, seed, config, optimised=optimised)
 
 
-@pytest.mark.parametrize("kind", ["adds", "pools", "requants"])
+@pytest.mark.parametrize("kind", ["adds", "pools", "requants", "luts", "muls", "concats", "resizes"])
 @settings(max_examples=OTHERS_EACH, **QUICK)
 @given(data=st.data(), seed=SEEDS, config=CONFIGS, optimised=OPTIMISED)
 def test_other(kind: str, data: st.DataObject, seed: int, config: str, optimised: bool) -> None:
@@ -61,4 +61,4 @@ def test_other(kind: str, data: st.DataObject, seed: int, config: str, optimised
 
 
 def test_there_are_500() -> None:
-    assert len(PATTERNS) * len(GROUPINGS) * CONVS_EACH + 3 * OTHERS_EACH >= 500
+    assert len(PATTERNS) * len(GROUPINGS) * CONVS_EACH + 9 * OTHERS_EACH >= 500
