@@ -47,6 +47,24 @@ def _extent(n_out: int, stride: int, kernel: int, dilation: int) -> int:
     return (n_out - 1) * stride + (kernel - 1) * dilation + 1
 
 
+def weight_words(layer: ConvLayer) -> dict[Mem, int]:
+    """Words of each memory that all constants of a layer take."""
+    mbs, (m, cg, kh, kw) = blocks16(layer.out_channels), layer.weight_shape
+    form, geometry = layer.form, layer.geometry
+    words = {Mem.QP: mbs * LANES}
+    if form is None:
+        return words | {Mem.CODE: mbs * cg * kh * kw}
+    words[Mem.CODE] = mbs * 2 * (form.slots(geometry) // 4) * form.planes(geometry.s)
+    basis, idx = blocks16(geometry.s**2), 0
+    if form.basis_kind == "codebook":
+        words[Mem.BASIS], idx = basis * layer.n_bases, mbs
+    else:
+        words[Mem.BASIS] = basis * form.n_slices(geometry) * LANES * mbs
+    if form.pattern == "shared":
+        idx += blocks16(-(-geometry.rows // 8)) * ceil_div(m, form.group_filters)
+    return words | {Mem.IDX: idx}
+
+
 class _Model:
     """Costs of the tiles of one layer on one configuration."""
 

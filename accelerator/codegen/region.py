@@ -1,0 +1,240 @@
+"""Links the steps of a region into one program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from sd_tvm.accelerator.codegen.binding import Binding, Home, View
+from sd_tvm.accelerator.codegen.dma import Provenance
+from sd_tvm.accelerator.codegen.generator import Generator
+from sd_tvm.accelerator.codegen.lower import lower
+from sd_tvm.accelerator.codegen.memory import Arena
+from sd_tvm.accelerator.codegen.stream import Access, Stream
+from sd_tvm.accelerator.config import AcceleratorConfig
+from sd_tvm.accelerator.isa.program import Program
+from sd_tvm.accelerator.isa.spec import BY_NAME, Mem, Xform
+from sd_tvm.layers import LANES, Layer, layer_from_json, layer_to_json
+from sd_tvm.schedules.accel import schedule_accel
+from sd_tvm.schedules.accel.fusion import Buffer, Plan, Region, Source, plan_region
+from sd_tvm.schedules.accel.placement import Placement
+from sd_tvm.schedules.ops import build_primfunc
+
+_MAX_PAD = (1 << next(f.bits for f in BY_NAME["LOAD"].fields if f.name == "pad_t")) - 1
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A program of a region.
+
+    Attributes
+    ----------
+    program
+        Instructions of layer i stand behind ``MARK i``.
+    plan
+        Steps and buffers.
+    """
+
+    program: Program
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Operands of the program.
+
+    Attributes
+    ----------
+    values
+        Value -> segment, for those that exist in DRAM.
+    constants
+        For each node: segments of its constants, in operand order.
+    sizes
+        Bytes of each segment.
+    n_results
+        The last so many are written.
+    """
+
+    values: dict[int, int]
+    constants: tuple[tuple[int, ...], ...]
+    sizes: tuple[int, ...]
+    n_results: int
+
+
+def link(
+    region: Region, plan: Plan, segments: Segments, config: AcceleratorConfig
+) -> Program:
+    """Emit all steps of a plan into one program.
+
+    Parameters
+    ----------
+    region, plan
+        What to compute, and how.
+    segments
+        Where operands are.
+    config
+        The machine.
+
+    Raises
+    ------
+    ScheduleError, CodegenError
+        As :func:`sd_tvm.accelerator.codegen.compile_program`.
+    """
+    stream, arena, held = Stream(), Arena(config), Provenance()
+    born: set[int] = set()
+    for number, step in enumerate(plan.steps):
+        node = region.nodes[step.node]
+        stream.emit("MARK", {"layer": step.node})
+        output = step.output.buffer
+        if output is not None and output not in born:
+            born.add(output)
+            _fill_padding(plan.buffers[output], stream)
+            arena.use(Mem.INP, plan.buffers[output].start + plan.buffers[output].words)
+        arena.inp = plan.free[number]
+        bindings = [
+            _bind(source, value, region, plan, segments)
+            for source, value in zip(step.inputs, node.inputs, strict=True)
+        ]
+        bindings += [Binding(segment=s) for s in segments.constants[step.node]]
+        bindings.append(_bind(step.output, node.result, region, plan, segments))
+        homes = tuple(b.home for b in bindings)
+        layer = layer_to_json(replace(step.layer, name=""))
+        generator = _generator(layer, step.placement, homes, config.to_text())
+        generator.emit(bindings, arena, stream, held, step.keep)
+    stream.emit("FINISH", {})
+    return stream.program(segments.sizes, arena.required, segments.n_results)
+
+
+@lru_cache(maxsize=256)
+def _generator(layer: str, placement: Placement, homes: tuple[Home, ...], config: str) -> Generator:
+    """Matched nests of a step; equal steps share them."""
+    parsed: Layer = layer_from_json(layer)
+    machine = _CONFIGS[config]
+    func = build_primfunc(parsed, "main")
+    return Generator(lower(schedule_accel(func, machine, placement)), parsed, homes)
+
+
+#: Configurations by their text, for the cache.
+_CONFIGS: dict[str, AcceleratorConfig] = {}
+
+
+def _bind(source: Source, value: int, region: Region, plan: Plan, segments: Segments) -> Binding:
+    """Place of an activation of a step."""
+    images, blocks, rows, columns = shape = source.shape
+    dense = (*shape, LANES)
+    if source.buffer is None:
+        n, _, height, width = region.values[value].shape
+        plane = height * width * LANES
+        first = source.image * blocks * plane + source.first * width * LANES
+        view = None
+        if rows != height:
+            view = View(dense, (blocks * plane, plane, width * LANES, LANES, 1))
+        return Binding(Home(None, view), segments.values[value], first)
+    buffer = plan.buffers[source.buffer]
+    plane = buffer.rows * buffer.pitch
+    image = source.image if buffer.images > 1 else 0
+    first = buffer.start + image * blocks * plane
+    first += (source.first - buffer.origin) * buffer.pitch + source.left + buffer.left
+    strides = (blocks * plane, plane, buffer.pitch, 1)
+    last = sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True))
+    view = View(dense, (*(s * LANES for s in strides), 1))
+    return Binding(Home(Mem.INP, view), 0, first, last + 1)
+
+
+def _fill_padding(buffer: Buffer, stream: Stream) -> None:
+    """Write the words of a buffer that are padding."""
+    top = max(0, -buffer.origin)
+    bottom = max(0, buffer.origin + buffer.rows - buffer.height)
+    right = buffer.pitch - buffer.left - buffer.width
+    inside = buffer.rows - top - bottom
+    for row, rows, column, columns in (
+        (0, top, 0, buffer.pitch),
+        (buffer.rows - bottom, bottom, 0, buffer.pitch),
+        (top, inside, 0, buffer.left),
+        (top, inside, buffer.pitch - right, right),
+    ):
+        while rows > 0 and columns > 0:
+            part = min(rows, _MAX_PAD)
+            first = buffer.start + row * buffer.pitch + column
+            planes = buffer.images * buffer.blocks
+            _fill(stream, buffer, first, part, columns, planes)
+            row, rows = row + part, rows - part
+
+
+def _fill(stream: Stream, buffer: Buffer, first: int, rows: int, columns: int, planes: int) -> None:
+    plane = buffer.rows * buffer.pitch
+    last = first + (planes - 1) * plane + (rows - 1) * buffer.pitch + columns
+    stream.emit(
+        "LOAD",
+        {
+            "mem": int(Mem.INP),
+            "xform": int(Xform.COPY),
+            "sram": first,
+            "x": columns,
+            "y": 0,
+            "z": planes,
+            "sram_ys": buffer.pitch,
+            "sram_zs": plane,
+            "dram_ys": columns,
+            "dram_zs": 0,
+            "pad_t": rows,
+            "pad_value": buffer.pad_value & 0xFF,
+        },
+        writes=[Access(Mem.INP, first, last)],
+    )
+
+
+def compile_region(
+    region: Region,
+    constants: Sequence[Sequence[int]],
+    n_constants: int,
+    constant_bytes: Sequence[int],
+    config: AcceleratorConfig,
+    *,
+    fuse: bool = True,
+) -> tuple[Linked, list[int], list[int]]:
+    """Plan and link a region.
+
+    Parameters
+    ----------
+    region
+        The layers. Values that nobody makes are inputs; those that leave are results.
+    constants
+        For each node, the numbers of its constants.
+    n_constants
+        How many constants there are.
+    constant_bytes
+        Bytes of each.
+    config
+        The machine.
+    fuse
+        Whether activations may stay on chip between layers.
+
+    Returns
+    -------
+    tuple
+        Program and plan; values that are inputs; values that are results, in the order of the segments:
+        inputs, constants, results (those that leave, then those that only pass through DRAM).
+
+    Raises
+    ------
+    ScheduleError, CodegenError
+        If it does not fit, or does not map onto instructions.
+    """
+    plan = plan_region(region, config, fuse=fuse)
+    inputs = [v for v in range(len(region.values)) if v not in region.maker]
+    results = [v for v, item in enumerate(region.values) if v in region.maker and item.leaves]
+    results += [v for v in plan.spilled if v not in results]
+    base = len(inputs) + n_constants
+    values = {v: i for i, v in enumerate(inputs)} | {v: base + i for i, v in enumerate(results)}
+    wide = {n.result for n in region.nodes if getattr(n.layer, "out", "q8") != "q8"}
+
+    def size(v: int) -> int:
+        return region.values[v].words * LANES * (4 if v in wide else 1)
+
+    sizes = (*(size(v) for v in inputs), *constant_bytes, *(size(v) for v in results))
+    shifted = tuple(tuple(len(inputs) + c for c in node) for node in constants)
+    segments = Segments(values, shifted, sizes, len(results))
+    _CONFIGS[config.to_text()] = config
+    return Linked(link(region, plan, segments, config), plan), inputs, results
