@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sd_tvm._tvm import ir, relax, tvm
-from sd_tvm.accelerator.codegen import compile_layer
+from sd_tvm.accelerator.codegen import check_definition, compile_layer
+from sd_tvm.accelerator.codegen.region import compile_region
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.simulator import create_module
 from sd_tvm.errors import CodegenError, ScheduleError
-from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, is_call, rewrite
-from sd_tvm.relay_passes._weights import without
+from sd_tvm.layers import Layer, layer_to_json
+from sd_tvm.relay_passes._regions import Built, Group, build, groups_of, region_call
+from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, static_shape
+from sd_tvm.relay_passes._weights import relax_functions, without
 from sd_tvm.relay_passes.lower_cpu import integer_layers
 from sd_tvm.relay_passes.report import place
-from sd_tvm.schedules.ops import LAYER_ATTR
 
 _LOG = logging.getLogger(__name__)
 EXTERNAL_MODS = "external_mods"
 
 
+@dataclass
+class _Programs:
+    """What the external module will hold."""
+
+    names: list[str] = field(default_factory=list)
+    layers: list[str] = field(default_factory=list)
+    codes: list[bytes] = field(default_factory=list)
+    placed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, layers: list[Layer], code: bytes) -> None:
+        """A function."""
+        self.names.append(name)
+        self.layers.append(json.dumps([json.loads(layer_to_json(layer)) for layer in layers], sort_keys=True))
+        self.codes.append(code)
+
+
 @tvm.transform.module_pass(opt_level=0, name="sd.Offload")
 class Offload:
-    """Compile every integer layer for an accelerator; usable in any ``tvm.transform.Sequential``.
+    """Compile integer layers for an accelerator; usable in any ``tvm.transform.Sequential``.
 
-    A layer that does not fit the configuration stays a PrimFunc for the CPU, with the reason in the report
-    and in a warning.
+    Layers that follow each other become one program; activations stay on chip between them where they fit,
+    in strips of rows where they do not (:mod:`sd_tvm.schedules.accel.fusion`). A layer that does not fit the
+    configuration stays a PrimFunc for the CPU, with the reason in the report and in a warning.
 
     Parameters
     ----------
     config
         A configuration, its name or the path of its YAML file; None is the default one.
+    fuse
+        False: every layer is a program of its own and all activations pass through DRAM.
 
     Raises
     ------
@@ -39,46 +64,153 @@ class Offload:
         If there is no such configuration, or it is invalid.
     """
 
-    def __init__(self, config: AcceleratorConfig | str | Path | None = None) -> None:
+    def __init__(self, config: AcceleratorConfig | str | Path | None = None, *, fuse: bool = True) -> None:
         if config is None:
             self.config = AcceleratorConfig.load()
         elif isinstance(config, AcceleratorConfig):
             self.config = config
         else:
             self.config = AcceleratorConfig.load(config)
+        self.fuse = fuse
 
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         """The pass."""
-        programs: dict[str, bytes] = {}
-        layers: dict[str, str] = {}
+        mod = relax.transform.Normalize()(mod)
+        candidates = {str(gvar.name_hint): func for gvar, func in integer_layers(mod)}
         refused: dict[str, str] = {}
-        for gvar, func in integer_layers(mod):
-            name = str(gvar.name_hint)
+        layers: dict[str, Layer] = {}
+        for name, func in candidates.items():
             try:
-                programs[name] = compile_layer(func, self.config)
-                layers[name] = str(func.attrs[LAYER_ATTR])
-            except (ScheduleError, CodegenError) as error:
+                layers[name] = check_definition(func)
+            except CodegenError as error:
                 refused[name] = str(error)
-                _LOG.warning("%s stays on the CPU: %s", name, error)
+        programs = _Programs()
+        for name, _ in list(relax_functions(mod)):
+            mod = _Function(self, mod, name, layers, candidates, refused, programs).run()
+        for name, why in sorted(refused.items()):
+            _LOG.warning("%s stays on the CPU: %s", name, why)
         mod = place(mod, "cpu-integer", refused) if refused else mod
-        if not programs:
+        if not programs.names:
             return mod
-        mod = without(rewrite(mod, _replace_calls(programs)), set(programs))
-        module = create_module(
-            self.config.to_text(), list(programs), [layers[n] for n in programs], list(programs.values())
-        )
+        mod = without(mod, set(programs.placed))
+        module = create_module(self.config.to_text(), programs.names, programs.layers, programs.codes)
         before = list(mod.attrs[EXTERNAL_MODS]) if EXTERNAL_MODS in mod.attrs else []
         mod = mod.with_attr(EXTERNAL_MODS, [*before, module])
-        return place(mod, "sd_accel", dict.fromkeys(programs, ""))
+        return place(mod, "sd_accel", programs.placed)
 
 
-def _replace_calls(programs: dict[str, bytes]) -> Any:
-    def rule(_: Rewriter, _var: Expr, value: Expr) -> Expr | None:
-        if not is_call(value, "relax.call_tir") or not isinstance(value.args[0], ir.GlobalVar):
-            return None
-        name = str(value.args[0].name_hint)
-        if name not in programs:
-            return None
-        return relax.call_dps_packed(name, value.args[1], out_ty=value.ty_args[0])
+class _Function:
+    """One Relax function."""
 
-    return rule
+    def __init__(
+        self,
+        owner: Offload,
+        mod: IRModule,
+        name: str,
+        layers: dict[str, Layer],
+        candidates: dict[str, Any],
+        refused: dict[str, str],
+        programs: _Programs,
+    ) -> None:
+        self.config, self.fuse = owner.config, owner.fuse
+        self.mod, self.name, self.layers, self.candidates = mod, name, layers, candidates
+        self.refused, self.programs = refused, programs
+        self.func = mod[name]
+
+    def run(self) -> IRModule:
+        """The module with the function rewritten."""
+        blocks = []
+        for block in self.func.body.blocks:
+            dataflow = isinstance(block, relax.DataflowBlock)
+            bindings = self._block(list(block.bindings), dataflow)
+            blocks.append((relax.DataflowBlock if dataflow else relax.BindingBlock)(bindings))
+        func = self.func
+        body = relax.SeqExpr(blocks, func.body.body)
+        new = relax.Function(list(func.params), body, func.ret_ty, bool(func.is_pure), func.attrs, func.span)
+        out = self.mod.clone()
+        out.update_func(out.get_global_var(self.name), new)
+        return relax.transform.Normalize()(out)
+
+    def _block(self, bindings: list[Expr], dataflow: bool) -> list[Expr]:
+        """Bindings of a block with its layers replaced by calls of programs."""
+        while True:
+            taken = {n: layer for n, layer in self.layers.items() if n not in self.refused}
+            before = len(self.refused)
+            parts = list(groups_of(bindings, taken, reorder=dataflow))
+            pending: list[tuple[str, list[Layer], bytes, list[str]]] = []
+            out: list[Expr] = []
+            for part in parts:
+                if not isinstance(part, Group):
+                    out.append(part)
+                    continue
+                for group in [part] if self.fuse else [Group([c]) for c in part.calls]:
+                    out += self._group(group, bindings, dataflow, pending)
+            if len(self.refused) == before:
+                break
+            # A layer that does not fit was found: groups without it.
+        for name, layers, code, functions in pending:
+            self.programs.add(name, layers, code)
+            self.programs.placed |= dict.fromkeys(functions, "")
+        return out
+
+    def _group(
+        self, group: Group, bindings: list[Expr], dataflow: bool, pending: list[Any]
+    ) -> list[Expr]:
+        """Bindings of one group; layers that do not fit are added to the refused."""
+        own = {c.var for c in group.calls}
+        read: set[Expr] = set(_vars_in(self.func.body.body))
+        for block in self.func.body.blocks:
+            for binding in block.bindings:
+                if getattr(binding, "var", None) not in own:
+                    free = relax.analysis.free_vars(binding.value) if hasattr(binding, "value") else []
+                    read.update(free)
+
+        def leaves(var: Expr) -> bool:
+            return var in read or not dataflow or not isinstance(var, relax.DataflowVar)
+
+        built = build(group, leaves)
+        linked = self._compile(group, built)
+        if linked is None:
+            return []
+        code, inputs, results = linked
+        name = group.calls[0].func
+        if len(group.calls) > 1:
+            taken = {str(g.name_hint) for g in self.mod.get_global_vars()} | set(self.programs.names)
+            taken |= {p[0] for p in pending}
+            name = next(n for i in range(len(taken) + 1) if (n := f"{self.name}_region{i}") not in taken)
+        pending.append((name, [c.layer for c in group.calls], code, [c.func for c in group.calls]))
+        kind = relax.DataflowVar if dataflow else ir.Var
+        return region_call(name, built, inputs, results, lambda n, ty: kind(n, ty))
+
+    def _compile(self, group: Group, built: Built) -> tuple[bytes, list[int], list[int]] | None:
+        """Program of a group and the order of its operands; None if a layer had to be refused."""
+        problem: Exception | None = None
+        sizes = [_bytes(c) for c in built.constants]
+        for fuse in (True, False) if self.fuse else (False,):
+            try:
+                linked, inputs, results = compile_region(
+                    built.region, built.numbers, len(built.constants), sizes, self.config, fuse=fuse
+                )
+                if problem is not None:
+                    _LOG.warning("%s: compiled without fusion: %s", group.calls[0].layer.name, problem)
+                return linked.program.to_bytes(), inputs, results
+            except (ScheduleError, CodegenError) as error:
+                problem = error
+        found = False
+        for call in group.calls:
+            try:
+                compile_layer(self.candidates[call.func], self.config)
+            except (ScheduleError, CodegenError) as error:
+                self.refused[call.func] = str(error)
+                found = True
+        if not found:
+            self.refused[group.calls[0].func] = str(problem)
+        return None
+
+
+def _bytes(constant: Expr) -> int:
+    shape = static_shape(constant)
+    assert shape is not None
+    dtype = np.dtype(str(constant.ty.dtype))
+    return int(np.prod(shape)) * dtype.itemsize
+

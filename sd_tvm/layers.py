@@ -239,8 +239,51 @@ class ResizeLayer:
         return self.out_hw
 
 
+@dataclass(frozen=True)
+class InterleaveLayer:
+    """Phases side by side in the channels become pixels: the end of a transposed convolution.
+
+    Operand: x (N, fy * fx * CB, T, U, 16), CB = ceil(channels / 16) blocks a phase. With (v, u) = (oy + top,
+    ox + left), result pixel (oy, ox) is pixel (v / fy, u / fx) of phase (v mod fy) * fx + (u mod fx).
+    Scale and zero point stay.
+    """
+
+    name: str
+    batch: int
+    channels: int
+    in_hw: tuple[int, int]
+    factor: tuple[int, int]
+    crop: tuple[int, int]  # top, left; each less than the factor
+    out_hw: tuple[int, int]
+    in_dtype: ActDType = "uint8"
+    kind: Literal["interleave"] = "interleave"
+
+    @property
+    def out_dtype(self) -> ActDType:
+        """Type of the result."""
+        return self.in_dtype
+
+    @property
+    def phases(self) -> int:
+        """Phases in the channels of the operand."""
+        return self.factor[0] * self.factor[1]
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Output height and width."""
+        return self.out_hw
+
+
 Layer = (
-    ConvLayer | AddLayer | PoolLayer | RequantLayer | LutLayer | MulLayer | ConcatLayer | ResizeLayer
+    ConvLayer
+    | AddLayer
+    | PoolLayer
+    | RequantLayer
+    | LutLayer
+    | MulLayer
+    | ConcatLayer
+    | ResizeLayer
+    | InterleaveLayer
 )
 _KINDS: dict[str, type[Any]] = {
     "conv": ConvLayer,
@@ -251,7 +294,15 @@ _KINDS: dict[str, type[Any]] = {
     "mul": MulLayer,
     "concat": ConcatLayer,
     "resize": ResizeLayer,
+    "interleave": InterleaveLayer,
 }
+
+
+def n_activations(layer: Layer) -> int:
+    """Number of a layer's first operands that are activations; weights and tables follow."""
+    if isinstance(layer, ConcatLayer):
+        return len(layer.parts)
+    return 2 if isinstance(layer, AddLayer | MulLayer) else 1
 
 
 def layer_to_json(layer: Layer) -> str:

@@ -20,7 +20,7 @@ from sd_tvm.layers import Layer, layer_from_json
 from sd_tvm.schedules.accel import schedule_accel
 from sd_tvm.schedules.ops import LAYER_ATTR, build_primfunc
 
-__all__ = ["compile_layer", "compile_program"]
+__all__ = ["check_definition", "compile_layer", "compile_program"]
 
 
 def compile_program(func: Any, config: AcceleratorConfig) -> Program:
@@ -40,20 +40,33 @@ def compile_program(func: Any, config: AcceleratorConfig) -> Program:
     CodegenError
         If the function is not the definition of its ``sd.layer``, or does not map onto instructions.
     """
+    layer = check_definition(func)
+    definition = build_primfunc(layer, "main")
+    return Generator(lower(schedule_accel(definition, config)), layer).program(config)
+
+
+def check_definition(func: Any) -> Layer:
+    """Layer of a function that :func:`sd_tvm.schedules.ops.build_primfunc` made.
+
+    Weights are decoded in hardware by the layer's form, so the function must be that form's definition.
+
+    Raises
+    ------
+    CodegenError
+        If the function has no layer, or is another one.
+    """
     if LAYER_ATTR not in func.attrs:
         raise CodegenError(
             "a function without a layer", expected=f"attribute {LAYER_ATTR}", fix="use build_primfunc"
         )
     layer: Layer = layer_from_json(str(func.attrs[LAYER_ATTR]))
-    # Weights are decoded in hardware by the layer's form, so the function must be that form's definition.
-    definition = build_primfunc(layer, "main")
-    if not tvm_ffi.structural_equal(_bare(definition), _bare(func)):
+    if not tvm_ffi.structural_equal(_bare(build_primfunc(layer, "main")), _bare(func)):
         raise CodegenError(
             f"{layer.name}: the function was changed after build_primfunc",
             expected="the unscheduled definition of its layer",
             fix="run the offload pass before other TensorIR passes",
         )
-    return Generator(lower(schedule_accel(definition, config)), layer).program(config)
+    return layer
 
 
 def _bare(func: Any) -> Any:

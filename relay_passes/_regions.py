@@ -1,0 +1,201 @@
+"""Regions: which integer layers of a function can be one program, and that program's place in the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sd_tvm._tvm import ir, relax
+from sd_tvm.layers import Layer, n_activations
+from sd_tvm.relay_passes._rewrite import Expr, _vars_in, is_call, static_shape
+from sd_tvm.schedules.accel.fusion import Node, Region, Value
+
+#: Operands that a program can have, with room for results that only pass through DRAM.
+MAX_OPERANDS = 960
+
+
+@dataclass(frozen=True)
+class Call:
+    """One layer's binding."""
+
+    var: Expr
+    func: str
+    layer: Layer
+    args: tuple[Expr, ...]
+    ty: Expr
+
+    @property
+    def activations(self) -> tuple[Expr, ...]:
+        """Its activation operands."""
+        return self.args[: n_activations(self.layer)]
+
+    @property
+    def constants(self) -> tuple[Expr, ...]:
+        """Its other operands."""
+        return self.args[n_activations(self.layer) :]
+
+
+@dataclass
+class Group:
+    """Layers that become one program."""
+
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def operands(self) -> int:
+        """Operands and results, at most."""
+        return sum(len(c.args) + 1 for c in self.calls)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A group as a region.
+
+    Attributes
+    ----------
+    region
+        Its graph.
+    inputs
+        Expression of each value that comes from outside, by value.
+    constants
+        The distinct constant operands.
+    numbers
+        For each node, its constants' numbers.
+    variables
+        Variable of each value that a node makes.
+    types
+        Type of each such value.
+    """
+
+    region: Region
+    inputs: dict[int, Expr]
+    constants: list[Expr]
+    numbers: list[list[int]]
+    variables: dict[int, Expr]
+    types: dict[int, Expr]
+
+
+def layer_call(binding: Expr, layers: Mapping[str, Layer]) -> Call | None:
+    """The layer of a binding, None for anything else."""
+    value = getattr(binding, "value", None)
+    if value is None or not is_call(value, "relax.call_tir") or not isinstance(value.args[0], ir.GlobalVar):
+        return None
+    name = str(value.args[0].name_hint)
+    if name not in layers:
+        return None
+    return Call(binding.var, name, layers[name], tuple(value.args[1].fields), value.ty_args[0])
+
+
+def build(group: Group, leaves: Callable[[Expr], bool]) -> Built:
+    """Graph of a group; ``leaves`` says whether somebody else reads a variable."""
+    values: list[Value] = []
+    inputs: dict[int, Expr] = {}
+    made: dict[Expr, int] = {}
+    known: dict[Expr, int] = {}
+    constants: list[Expr] = []
+    number: dict[Expr, int] = {}
+    nodes, numbers = [], []
+    variables, types = {}, {}
+    for call in group.calls:
+        operands = []
+        for arg in call.activations:
+            at = made.get(arg, known.get(arg))
+            if at is None:
+                at = known[arg] = len(values)
+                values.append(Value(_shape(arg), str(getattr(arg, "name", "constant"))))
+                inputs[at] = arg
+            operands.append(at)
+        mine = []
+        for arg in call.constants:
+            if arg not in number:
+                number[arg] = len(constants)
+                constants.append(arg)
+            mine.append(number[arg])
+        numbers.append(mine)
+        result = len(values)
+        values.append(Value(_shape(call.var), call.layer.name, leaves(call.var)))
+        made[call.var], variables[result], types[result] = result, call.var, call.ty
+        nodes.append(Node(call.layer, tuple(operands), len(mine), result))
+    return Built(Region(tuple(nodes), tuple(values)), inputs, constants, numbers, variables, types)
+
+
+def _shape(expr: Expr) -> tuple[int, int, int, int]:
+    """(images, blocks, height, width) of a blocked tensor."""
+    shape = static_shape(expr)
+    assert shape is not None and len(shape) == 5
+    return shape[0], shape[1], shape[2], shape[3]
+
+
+def groups_of(
+    bindings: list[Expr], layers: Mapping[str, Layer], *, reorder: bool
+) -> Iterator[Group | Expr]:
+    """Bindings of a block in an order in which layers stand together: groups and other bindings.
+
+    Parameters
+    ----------
+    bindings
+        In order.
+    layers
+        PrimFunc name -> layer, for layers that the accelerator takes.
+    reorder
+        Whether bindings may change places (a dataflow block).
+    """
+    group = Group()
+    inside: set[Expr] = set()  # made by the group
+    waiting: list[Expr] = []  # other bindings that read the group, or one another
+    late: set[Expr] = set()  # what those make
+    for binding in bindings:
+        call = layer_call(binding, layers)
+        reads = set(_vars_in(binding.value)) if hasattr(binding, "value") else set()
+        if call is not None:
+            weights = {v for c in call.constants for v in _vars_in(c)}
+            full = group.operands + len(call.args) + 1 > MAX_OPERANDS
+            if reads & late or weights & inside or full or (waiting and not reorder):
+                if group.calls:
+                    yield group
+                yield from waiting
+                group, inside, waiting, late = Group(), set(), [], set()
+            group.calls.append(call)
+            inside.add(binding.var)
+        elif reorder and not reads & (inside | late):
+            yield binding
+        elif not group.calls:
+            yield binding
+        else:
+            waiting.append(binding)
+            if hasattr(binding, "var"):
+                late.add(binding.var)
+    if group.calls:
+        yield group
+    yield from waiting
+
+
+def region_call(
+    name: str, built: Built, inputs: list[int], results: list[int], fresh: Callable[[str, Any], Expr]
+) -> list[Expr]:
+    """Bindings that call a region's program and name its results.
+
+    Parameters
+    ----------
+    name
+        Function of the external module.
+    built
+        The region.
+    inputs, results
+        Values in the order of the program's operands.
+    fresh
+        Makes a variable of a name and a type.
+    """
+    args = relax.Tuple([*(built.inputs[v] for v in inputs), *built.constants])
+    types = [built.types[v] for v in results]
+    if len(results) == 1:
+        call = relax.call_dps_packed(name, args, out_ty=types[0])
+        return [relax.VarBinding(built.variables[results[0]], call)]
+    call = relax.call_dps_packed(name, args, out_ty=types)
+    whole = fresh(name, relax.TupleType(types))
+    out = [relax.VarBinding(whole, call)]
+    for i, v in enumerate(results):
+        if built.region.values[v].leaves:
+            out.append(relax.VarBinding(built.variables[v], relax.TupleGetItem(whole, i)))
+    return out
