@@ -12,6 +12,7 @@ from sd_tvm.layers import (
     AddLayer,
     ConcatLayer,
     ConvLayer,
+    InterleaveLayer,
     Layer,
     LutLayer,
     MulLayer,
@@ -118,6 +119,9 @@ def operands_of(layer: Layer, seed: int) -> list[np.ndarray]:
         ]
         zeros = np.zeros(len(xs), dtype=np.int64)
         return [*xs, _words(rng, zeros, np.full(len(xs), 100.0), layer.out_dtype, pad=False)]
+    if isinstance(layer, InterleaveLayer):
+        blocks = layer.phases * -(-layer.channels // 16)
+        return [random_act(rng, (layer.batch, blocks, *layer.in_hw, 16), layer.in_dtype)]
     hw = layer.in_hw if isinstance(layer, PoolLayer | ResizeLayer) else layer.hw
     x = random_act(rng, (layer.batch, -(-layer.channels // 16), *hw, 16), layer.in_dtype)
     if isinstance(layer, ResizeLayer) or (isinstance(layer, PoolLayer) and layer.mode == "max"):
@@ -305,6 +309,19 @@ def concats(draw: Any, *, aligned: bool = True) -> ConcatLayer:
         tuple(dtypes),
         tuple(_zero_point(draw, d) for d in dtypes),
         draw(ACT),
+    )
+
+
+@st.composite
+def interleaves(draw: Any) -> InterleaveLayer:
+    """Phases to pixels, cropped on all sides."""
+    in_hw = (draw(st.integers(1, 7)), draw(st.integers(1, 7)))
+    factor = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    crop = tuple(draw(st.integers(0, f - 1)) for f in factor)
+    most = [n * f - c for n, f, c in zip(in_hw, factor, crop, strict=True)]
+    hw = tuple(draw(st.integers(max(1, m - 4), m)) for m in most)
+    return InterleaveLayer(
+        "interleave", draw(st.integers(1, 2)), draw(st.integers(1, 50)), in_hw, factor, crop, hw, draw(ACT)
     )
 
 

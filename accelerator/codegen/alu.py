@@ -7,7 +7,7 @@ from typing import Any
 import tvm_ffi
 
 from sd_tvm._tvm import ir, tirx, tvm
-from sd_tvm.accelerator.codegen.expr import Env, Linear, Ranges, linear, loads, unmapped
+from sd_tvm.accelerator.codegen.expr import Env, Linear, Ranges, linear, loads, unmapped, variables
 from sd_tvm.accelerator.codegen.memory import MemoryMap
 from sd_tvm.accelerator.codegen.stream import Access, Stream
 from sd_tvm.accelerator.codegen.tree import Nest, Store, TreeBuilder
@@ -25,9 +25,7 @@ _BINARY = {tirx.Add: AluOp.ADD, tirx.Mul: AluOp.MUL}
 class Operand:
     """An operand on chip: where it is and how it moves along the axes."""
 
-    def __init__(
-        self, nest: Nest, tree: TreeBuilder, buffer: Any, index: Any, *, word: int = LANES
-    ) -> None:
+    def __init__(self, nest: Nest, tree: TreeBuilder, buffer: Any, index: Any, *, word: int = LANES) -> None:
         self.home = tree.home(buffer)
         if self.home.mem is None:
             raise unmapped("an ALU operand that is not on chip", buffer)
@@ -35,7 +33,7 @@ class Operand:
         self.nest, self.buffer, self.word = nest, buffer, word
         self.index: Linear = linear(index)
         self.signed = str(buffer.dtype) == "int8"
-        if self.index.atoms:
+        if any(variables(atom) & nest.extents.keys() for _, atom in self.index.atoms):
             raise unmapped("the address of an ALU operand", index)
 
     def check_lane(self, stride: int) -> None:
@@ -57,6 +55,8 @@ class Operand:
     def start(self, env: Env, ranges: Ranges, memory: MemoryMap) -> int:
         """Word of the first element."""
         at = self.index.bind(env)
+        if at.atoms:
+            raise unmapped("the address of an ALU operand", at.atoms)
         first = self.home.at(at.const + sum(at.of(v) * ranges[v][0] for v in self.nest.extents))
         if first % self.word:
             raise unmapped("an ALU operand inside a word", first)

@@ -60,14 +60,31 @@ class Linear:
         return self.coef.get(var, 0)
 
     def bind(self, env: Env) -> Linear:
-        """Variables of ``env`` replaced by their values; atoms stay."""
-        out = Linear(self.const, {}, self.atoms)
+        """Variables of ``env`` replaced by their values; atoms with other variables stay."""
+        out = Linear(self.const, {}, [])
+        for factor, atom in self.atoms:
+            if variables(atom) <= env.keys():
+                out.const += factor * int(evaluate(atom, env))
+            else:
+                out.atoms.append((factor, atom))
         for var, coef in self.coef.items():
             if var in env:
                 out.const += coef * int(env[var])
             else:
                 out.coef[var] = coef
         return out
+
+
+def variables(expr: Expr) -> set[Key]:
+    """Variables of an index expression; what is no such expression counts as one that nobody has."""
+    kind = type(expr)
+    if kind is tirx.Var:
+        return {hash(expr)}
+    if kind is tirx.IntImm:
+        return set()
+    if kind is tirx.Cast:
+        return variables(expr.value)
+    return variables(expr.a) | variables(expr.b) if kind in _BINARY else {hash(expr)}
 
 
 def linear(expr: Expr) -> Linear:

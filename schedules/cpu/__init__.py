@@ -20,6 +20,7 @@ _INLINED = {
     "lut": ["xin"],
     "mul": ["wa", "wb", "product"],
     "resize": ["xin"],
+    "interleave": ["xin"],
 }
 
 

@@ -18,6 +18,7 @@ from sd_tvm.schedules.ops.edges import (
     build_rebuild_weight,
 )
 from sd_tvm.schedules.ops.elementwise import build_add, build_requant
+from sd_tvm.schedules.ops.interleave import build_interleave
 from sd_tvm.schedules.ops.pool import build_pool
 from sd_tvm.schedules.ops.product import build_lut, build_mul
 from sd_tvm.schedules.ops.rearrange import build_concat, build_resize
@@ -42,6 +43,7 @@ _BUILDERS: dict[str, Callable[[Any, str], Any]] = {
     "mul": build_mul,
     "concat": build_concat,
     "resize": build_resize,
+    "interleave": build_interleave,
 }
 
 

@@ -16,6 +16,7 @@ from sd_tvm.layers import (
     AddLayer,
     ConcatLayer,
     ConvLayer,
+    InterleaveLayer,
     Layer,
     LutLayer,
     MulLayer,
@@ -56,16 +57,12 @@ def to_blocked(x: IntArray, fill: int = 0) -> IntArray:
 def from_blocked(x: IntArray, channels: int) -> IntArray:
     """(N, CB, H, W, 16) -> (N, C, H, W)."""
     n, cb, h, w, lanes = x.shape
-    return np.ascontiguousarray(
-        x.transpose(0, 1, 4, 2, 3).reshape(n, cb * lanes, h, w)[:, :channels]
-    )
+    return np.ascontiguousarray(x.transpose(0, 1, 4, 2, 3).reshape(n, cb * lanes, h, w)[:, :channels])
 
 
 def _pad(x: IntArray, padding: tuple[int, int, int, int], value: int) -> IntArray:
     top, left, bottom, right = padding
-    return np.pad(
-        x, ((0, 0), (0, 0), (top, bottom), (left, right)), mode="constant", constant_values=value
-    )
+    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), mode="constant", constant_values=value)
 
 
 def conv_accumulate(
@@ -183,6 +180,18 @@ def _run_resize(layer: ResizeLayer, operands: list[IntArray]) -> IntArray:
     return to_blocked(x.repeat(layer.factor[0], axis=2).repeat(layer.factor[1], axis=3))
 
 
+def _run_interleave(layer: InterleaveLayer, operands: list[IntArray]) -> IntArray:
+    (fy, fx), (top, left), (oh, ow) = layer.factor, layer.crop, layer.out_hw
+    blocks = blocks16(layer.channels)
+    whole = np.zeros(
+        (layer.batch, layer.channels, layer.in_hw[0] * fy, layer.in_hw[1] * fx), operands[0].dtype
+    )
+    for phase in range(layer.phases):
+        x = from_blocked(operands[0][:, phase * blocks : (phase + 1) * blocks], layer.channels)
+        whole[:, :, phase // fx :: fy, phase % fx :: fx] = x
+    return to_blocked(whole[:, :, top : top + oh, left : left + ow])
+
+
 _RUNNERS: dict[type[Any], Callable[[Any, list[IntArray]], IntArray]] = {
     ConvLayer: _run_conv,
     AddLayer: _run_add,
@@ -192,6 +201,7 @@ _RUNNERS: dict[type[Any], Callable[[Any, list[IntArray]], IntArray]] = {
     MulLayer: _run_mul,
     ConcatLayer: _run_concat,
     ResizeLayer: _run_resize,
+    InterleaveLayer: _run_interleave,
 }
 
 

@@ -52,7 +52,9 @@ def test_large_conv(kind: str, data: st.DataObject, seed: int, config: str, opti
     compare(layer, seed, config, optimised=optimised)
 
 
-@pytest.mark.parametrize("kind", ["adds", "pools", "requants", "luts", "muls", "concats", "resizes"])
+@pytest.mark.parametrize(
+    "kind", ["adds", "pools", "requants", "luts", "muls", "concats", "resizes", "interleaves"]
+)
 @settings(max_examples=OTHERS_EACH, **QUICK)
 @given(data=st.data(), seed=SEEDS, config=CONFIGS, optimised=OPTIMISED)
 def test_other(kind: str, data: st.DataObject, seed: int, config: str, optimised: bool) -> None:
