@@ -21,7 +21,7 @@ from sd_tvm.relay_passes._rewrite import (
     static_shape,
 )
 
-_CONVS = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d")
+_CONVS = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d", "relax.nn.conv2d_transpose")
 #: Folding never makes a constant larger than this from smaller ones (bytes).
 MAX_FOLDED_BYTES = 1 << 28
 Bounds = tuple[float, float]

@@ -26,6 +26,7 @@ _LAYERS: dict[str, tuple[str, str]] = {
     "relax.nn.conv1d": ("NCW", "OIW"),
     "relax.nn.conv2d": ("NCHW", "OIHW"),
     "relax.nn.conv3d": ("NCDHW", "OIDHW"),
+    "relax.nn.conv2d_transpose": ("NCHW", "IOHW"),
     "relax.matmul": ("", ""),
 }
 
@@ -53,6 +54,8 @@ def _layer(ctx: Rewriter, expr: Expr) -> tuple[Expr, Expr, Array, Array] | None:
     if layouts[0] and (value.attrs.data_layout, value.attrs.kernel_layout) != layouts:
         return None
     if layouts[0] and value.attrs.out_layout not in ("", layouts[0]):
+        return None
+    if is_call(value, "relax.nn.conv2d_transpose") and int(value.attrs.groups) != 1:
         return None
     weight = constant(value.args[1])
     if (
@@ -99,6 +102,14 @@ def _affine(ctx: Rewriter, value: Expr) -> tuple[Expr, Array, Array] | None:
     return None
 
 
+def _per_filter(call: Expr, scale: Array, rank: int) -> Array:
+    """A scale (M,) in the shape that multiplies the weight of a layer."""
+    axis = 1 if is_call(call, "relax.matmul", "relax.nn.conv2d_transpose") else 0
+    wide = [1] * rank
+    wide[axis] = -1
+    return scale.reshape(wide)
+
+
 def _rule(ctx: Rewriter, _: Expr, value: Expr) -> Expr | None:
     affine = _affine(ctx, value)
     if affine is None:
@@ -111,10 +122,7 @@ def _rule(ctx: Rewriter, _: Expr, value: Expr) -> Expr | None:
     if layer is None or not (np.isfinite(scale).all() and np.isfinite(shift).all()):
         return None
     var, call, weight, bias = layer
-    axis = 1 if is_call(call, "relax.matmul") else 0
-    wide = [1] * weight.ndim
-    wide[axis] = -1
-    folded = (weight * scale.reshape(wide)).astype(np.float32)
+    folded = (weight * _per_filter(call, scale, weight.ndim)).astype(np.float32)
     new = relax.Call(call.op, [call.args[0], const(folded)], call.attrs, call.ty_args)
     out = ctx.emit(new, var.name)
     rank = len(static_shape(var) or ())

@@ -10,6 +10,7 @@ from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.recipe import Recipe
 from sd_tvm.relay_passes._rewrite import IRModule
 from sd_tvm.relay_passes.canonicalize import Canonicalize
+from sd_tvm.relay_passes.conv_transpose import ConvTranspose
 from sd_tvm.relay_passes.decompose import Decompose, is_decomposed
 from sd_tvm.relay_passes.fold_batch_norm import FoldBatchNorm
 from sd_tvm.relay_passes.fold_pad import FoldPad
@@ -27,6 +28,7 @@ def simplify() -> list[Pass]:
         Canonicalize(),  # before the folds: they look for constants and for one spelling
         FoldBatchNorm(),
         FoldPad(),
+        ConvTranspose(),
         SimplifyAttention(),
         Canonicalize(),  # what the folds left: constants of constants
     ]
