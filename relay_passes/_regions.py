@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sd_tvm._tvm import ir, relax
-from sd_tvm.layers import Layer, n_activations
+from sd_tvm.layers import PACKED_LANES, ConvLayer, Layer, n_activations, packed_width
 from sd_tvm.relay_passes._rewrite import Expr, _vars_in, is_call, static_shape
 from sd_tvm.schedules.accel.fusion import Node, Region, Value
+from sd_tvm.schedules.ops import build_pack4
 
 #: Operands that a program can have, with room for results that only pass through DRAM.
 MAX_OPERANDS = 960
@@ -87,6 +88,45 @@ def layer_call(binding: Expr, layers: Mapping[str, Layer]) -> Call | None:
     return Call(binding.var, name, layers[name], tuple(value.args[1].fields), value.ty_args[0])
 
 
+def pack_inputs(group: Group, add: Callable[[Any, str], Expr], fresh: Callable[[str, Any], Expr]) -> list[Expr]:
+    """Let convolutions of few channels read their outside input with 4 channels a pixel instead of 16.
+
+    Parameters
+    ----------
+    group
+        Its calls are changed.
+    add
+        Adds a function to the module.
+    fresh
+        Makes a variable of a name and a type.
+
+    Returns
+    -------
+    list
+        Bindings that pack the inputs, for in front of the group.
+    """
+    made = {c.var for c in group.calls}
+    packed: dict[Expr, Expr] = {}
+    bindings = []
+    for i, call in enumerate(group.calls):
+        layer = call.layer
+        if not isinstance(layer, ConvLayer) or layer.groups > 1 or layer.in_channels > PACKED_LANES:
+            continue
+        x = call.args[0]
+        if x in made or layer.packed_input or layer.in_hw == (1, 1):
+            continue
+        if x not in packed:
+            n, cb, h, w = _shape(x)
+            gvar = add(build_pack4((n, cb, h, w), layer.in_dtype, "pack4"), "pack4")
+            ty = relax.TensorType((n, cb, h, packed_width(w), PACKED_LANES), layer.in_dtype)
+            packed[x] = fresh("packed", ty)
+            bindings.append(relax.VarBinding(packed[x], relax.call_tir(gvar, [x], out_ty=ty)))
+        group.calls[i] = replace(
+            call, layer=replace(layer, packed_input=True), args=(packed[x], *call.args[1:])
+        )
+    return bindings
+
+
 def build(group: Group, leaves: Callable[[Expr], bool]) -> Built:
     """Graph of a group; ``leaves`` says whether somebody else reads a variable."""
     values: list[Value] = []
@@ -103,7 +143,10 @@ def build(group: Group, leaves: Callable[[Expr], bool]) -> Built:
             at = made.get(arg, known.get(arg))
             if at is None:
                 at = known[arg] = len(values)
-                values.append(Value(_shape(arg), str(getattr(arg, "name", "constant"))))
+                packed = isinstance(call.layer, ConvLayer) and call.layer.packed_input
+                n, cb, h, w = _shape(arg)
+                shape = (n, cb, h, call.layer.in_hw[1] if isinstance(call.layer, ConvLayer) else w)
+                values.append(Value(shape, str(getattr(arg, "name", "constant")), packed=packed))
                 inputs[at] = arg
             operands.append(at)
         mine = []

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from sd_tvm._tvm import ir, relax, tvm
+from sd_tvm._tvm import ir, relax, structural_equal, tvm
 from sd_tvm.accelerator.codegen import check_definition, compile_layer
 from sd_tvm.accelerator.codegen.region import compile_region
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.simulator import create_module
 from sd_tvm.errors import CodegenError, ScheduleError
 from sd_tvm.layers import Layer, layer_to_json
-from sd_tvm.relay_passes._regions import Built, Group, build, groups_of, region_call
+from sd_tvm.relay_passes._regions import Built, Group, build, groups_of, pack_inputs, region_call
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, static_shape
 from sd_tvm.relay_passes._weights import relax_functions, without
 from sd_tvm.relay_passes.lower_cpu import integer_layers
@@ -93,7 +93,7 @@ class Offload:
         if not programs.names:
             return mod
         mod = without(mod, set(programs.placed))
-        module = create_module(self.config.to_text(), programs.names, programs.layers, programs.codes)
+        module = create_module(self.config, programs.names, programs.layers, programs.codes)
         before = list(mod.attrs[EXTERNAL_MODS]) if EXTERNAL_MODS in mod.attrs else []
         mod = mod.with_attr(EXTERNAL_MODS, [*before, module])
         return place(mod, "sd_accel", programs.placed)
@@ -168,6 +168,8 @@ class _Function:
         def leaves(var: Expr) -> bool:
             return var in read or not dataflow or not isinstance(var, relax.DataflowVar)
 
+        kind = relax.DataflowVar if dataflow else ir.Var
+        packing = pack_inputs(group, self._add, lambda n, ty: kind(n, ty))
         built = build(group, leaves)
         linked = self._compile(group, built)
         if linked is None:
@@ -179,8 +181,20 @@ class _Function:
             taken |= {p[0] for p in pending}
             name = next(n for i in range(len(taken) + 1) if (n := f"{self.name}_region{i}") not in taken)
         pending.append((name, [c.layer for c in group.calls], code, [c.func for c in group.calls]))
-        kind = relax.DataflowVar if dataflow else ir.Var
-        return region_call(name, built, inputs, results, lambda n, ty: kind(n, ty))
+        return packing + region_call(name, built, inputs, results, lambda n, ty: kind(n, ty))
+
+    def _add(self, func: Any, name: str) -> Expr:
+        """Add a function for the host; equal ones are one."""
+        for gvar, known in self.mod.functions_items():
+            if str(gvar.name_hint).startswith(name) and structural_equal(
+                known.without_attr("global_symbol"), func.without_attr("global_symbol")
+            ):
+                return gvar
+        builder = relax.BlockBuilder(self.mod)
+        gvar = builder.add_func(func.without_attr("global_symbol"), name)
+        self.mod = self.mod.clone()
+        self.mod[gvar] = func.without_attr("global_symbol")
+        return gvar
 
     def _compile(self, group: Group, built: Built) -> tuple[bytes, list[int], list[int]] | None:
         """Program of a group and the order of its operands; None if a layer had to be refused."""

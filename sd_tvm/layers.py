@@ -19,12 +19,19 @@ from sd_tvm.weights.rows import RowGeometry
 from sd_tvm.weights.tensor import WeightForm
 
 LANES = 16
+#: Channels of a pixel of an input that is packed for the accelerator.
+PACKED_LANES = 4
 ActDType = Literal["uint8", "int8"]
 
 
 def blocks16(n: int) -> int:
     """Blocks of 16 lanes that hold n channels."""
     return -(-n // LANES)
+
+
+def packed_width(width: int) -> int:
+    """Pixels of a stored row of a packed input: whole 16-byte words."""
+    return -(-width // PACKED_LANES) * PACKED_LANES
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class ConvLayer:
     in_zero_point: int = 0
     out_dtype: ActDType = "uint8"
     out: Literal["q8", "i32"] = "q8"
+    #: x has 4 channels a pixel and rows of whole 16-byte words: (N, 1, H, 4 * ceil(W / 4), 4), 8 bit.
+    packed_input: bool = False
     kind: Literal["conv"] = "conv"
 
     @property

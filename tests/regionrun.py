@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import layergen
@@ -10,7 +11,7 @@ import numpy as np
 from sd_tvm.accelerator.codegen.region import Linked, compile_region
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.simulator import run_program
-from sd_tvm.layers import AddLayer, ConvLayer, Layer, PoolLayer, RequantLayer, blocks16
+from sd_tvm.layers import AddLayer, ConvLayer, Layer, PoolLayer, RequantLayer, blocks16, packed_width
 from sd_tvm.numerics import golden
 from sd_tvm.schedules.accel.fusion import Node, Region, Value
 
@@ -18,7 +19,7 @@ from sd_tvm.schedules.accel.fusion import Node, Region, Value
 class Net:
     """A region under construction, with operands and golden values."""
 
-    def __init__(self, seed: int, channels: int, hw: tuple[int, int], batch: int = 1) -> None:
+    def __init__(self, seed: int, channels: int, hw: tuple[int, int], batch: int = 1, *, packed: bool = False) -> None:
         self.seed, self.batch = seed, batch
         self.nodes: list[Node] = []
         self.values: list[Value] = []
@@ -28,7 +29,13 @@ class Net:
         self.of_node: list[list[int]] = []
         shape = (batch, blocks16(channels), *hw)
         rng = np.random.default_rng(seed)
-        self._value(shape, "x", rng.integers(0, 255, (*shape, 16)).astype(np.uint8), (channels, hw, "uint8", 3))
+        kind = (channels, hw, "uint8", 3)
+        if packed:
+            array = rng.integers(0, 255, (batch, 1, hw[0], packed_width(hw[1]), 4)).astype(np.uint8)
+            self._value(shape, "x", array, kind)
+            self.values[0] = Value(shape, "x", packed=True)
+        else:
+            self._value(shape, "x", rng.integers(0, 255, (*shape, 16)).astype(np.uint8), kind)
 
     def _value(self, shape: Any, name: str, array: np.ndarray, kind: Any) -> int:
         self.values.append(Value(shape, name))
@@ -57,7 +64,7 @@ class Net:
         channels, hw, dtype, zero = self.types[x]
         layer = ConvLayer(
             f"conv{len(self.nodes)}", self.batch, channels, hw, m, (k, k), in_dtype=dtype,
-            in_zero_point=zero, out_dtype="uint8", **options,
+            in_zero_point=zero, out_dtype="uint8", packed_input=self.values[x].packed, **options,
         )  # fmt: skip
         return self.add(layer, [x], 0)
 
@@ -83,7 +90,7 @@ class Net:
 
     def region(self, outputs: list[int]) -> Region:
         """The finished region."""
-        values = tuple(Value(v.shape, v.name, i in outputs) for i, v in enumerate(self.values))
+        values = tuple(replace(v, leaves=i in outputs) for i, v in enumerate(self.values))
         return Region(tuple(self.nodes), values)
 
 

@@ -23,6 +23,7 @@ from sd_tvm.accelerator.codegen.scopes import element_bytes, memory_of
 from sd_tvm.accelerator.codegen.stream import Access, Stream
 from sd_tvm.accelerator.codegen.tree import Nest, TreeBuilder
 from sd_tvm.accelerator.isa.spec import BY_NAME, Mem, Xform
+from sd_tvm.layers import PACKED_LANES
 
 _DRAM_WORD = 16
 _LANES = 16
@@ -160,7 +161,7 @@ class LoadNest:
         self.sourced = not isinstance(value, tirx.IntImm)
         if not self.sourced:
             self.pad, self.param, self.dram = int(value.value), 0, Linear()
-            self.signed, self.bytes, self.home = False, 1, Home()
+            self.signed, self.bytes, self.home, self.packed = False, 1, Home(), False
             return
         if not isinstance(value, ir.TensorLoad) or hash(value.source) not in segments:
             raise unmapped("the value of a load", value)
@@ -171,6 +172,8 @@ class LoadNest:
         self.dram = _plain(value.indices[0])
         self.signed = str(value.source.dtype) == "int8"
         self.bytes = element_bytes(value.source)
+        #: 4 channels a pixel in DRAM, a word on chip.
+        self.packed = tree.packed == self.param
 
     def emit(
         self, env: Env, memory: MemoryMap, stream: Stream, binding: Binding, held: Provenance
@@ -191,8 +194,11 @@ class LoadNest:
         if not exists:
             # Padding alone: any layout in DRAM will do, the one on chip makes one run.
             dims, dram = [replace(d, lo=0, hi=d.n, dram=d.chip) for d in dims], 0
+        if self.packed and exists:
+            self._emit_packed(dims, chip, dram, place.start, stream, binding.segment)
+            return
         dram_word = _DRAM_WORD // self.bytes
-        chip_word = _CHIP_WORD.get(self.mem, dram_word)
+        chip_word = PACKED_LANES if self.packed else _CHIP_WORD.get(self.mem, dram_word)
         dram_word = dram_word if exists else chip_word
         for box in boxes(dims, chip, dram, chip_word, dram_word):
             if not self.activation and held.holds(box, self.mem, place.start, binding.segment):
@@ -202,12 +208,41 @@ class LoadNest:
                 if not self.activation:
                     held.load(part, self.mem, place.start, binding.segment)
 
+    def _emit_packed(
+        self, dims: list[Dim], chip: int, dram: int, base: int, stream: Stream, segment: int
+    ) -> None:
+        """One LOAD with EXPAND4: a pixel of 4 bytes becomes a word."""
+        lane = next((d for d in dims if (d.n, d.chip, d.dram) == (PACKED_LANES, 1, 1)), None)
+        pixels = [
+            replace(d, chip=d.chip // PACKED_LANES, dram=d.dram // PACKED_LANES)
+            for d in dims
+            if d is not lane and (d.n > 1 or d.padded)
+        ]
+        x = next((d for d in pixels if d.chip == 1), Dim(1, 1, 1, 0, 1))
+        rest = sorted((d for d in pixels if d is not x), key=lambda d: d.chip)
+        point = Dim(1, 0, 0, 0, 1)
+        y, z, *more = [*rest, point, point]
+        if lane is None or z.padded or any(d is not point for d in more) or y.dram % 4 or z.dram % 4:
+            raise unmapped("a copy of packed pixels", dims)
+        first, skip = divmod(dram // PACKED_LANES, 4)
+        y, z = replace(y, dram=y.dram // 4), replace(z, dram=z.dram // 4)
+        box = Box(x, y, z, chip // PACKED_LANES, first)
+        self._emit_box(box, base, stream, segment, Xform.EXPAND4, skip << 1)
+
     @property
     def activation(self) -> bool:
         """Whether the data change from call to call; weights and quantisation words do not."""
         return self.mem in (Mem.INP, Mem.ACC, None)
 
-    def _emit_box(self, box: Box, base: int, stream: Stream, segment: int) -> None:
+    def _emit_box(
+        self,
+        box: Box,
+        base: int,
+        stream: Stream,
+        segment: int,
+        xform: Xform = Xform.COPY,
+        flags: int = 0,
+    ) -> None:
         x, y, z = box.x, box.y, box.z
         assert self.mem is not None
         first = base + box.chip
@@ -215,9 +250,9 @@ class LoadNest:
         stream.emit(
             "LOAD",
             {
-                "flags": int(self.widen and self.signed),
+                "flags": flags or int(self.widen and self.signed),
                 "mem": int(self.mem),
-                "xform": int(Xform.WIDEN if self.widen else Xform.COPY),
+                "xform": int(Xform.WIDEN if self.widen else xform),
                 "seg": segment,
                 "dram": box.dram,
                 "sram": first,

@@ -23,7 +23,7 @@ from sd_tvm.accelerator.codegen.stream import Access, Stream
 from sd_tvm.accelerator.codegen.tree import Nest, TreeBuilder
 from sd_tvm.accelerator.isa.encode import encode_table
 from sd_tvm.accelerator.isa.spec import AccInit, BasisKind, Mem, RowKind, WMode
-from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.layers import LANES, PACKED_LANES, ConvLayer, blocks16
 from sd_tvm.schedules.accel import marks
 
 _WMODES = {
@@ -262,12 +262,13 @@ class GemmNests:
         """INP address and strides; checks every (filter, channel) address."""
         axes, index = self.mac.axes, self.inp_index.bind(env)
         fields, strides = {}, {}
+        lanes_a_word = PACKED_LANES if self.layer.packed_input else LANES
         for axis in ("oy", "ox", "ky", "kx"):
             var = axes[axis]
             stride = self.inp_home.stride(index.of(var)) if ranges[var][1] > 1 else 0
-            if stride % LANES or stride < 0:
+            if stride % lanes_a_word or stride < 0:
                 raise unmapped(f"the activations' stride along {axis}", stride)
-            strides[axis] = stride // LANES
+            strides[axis] = stride // lanes_a_word
         n_mb, cg = ranges[axes["mb"]][1], self.layer.weight_shape[1]
         mb, lane, c = np.ogrid[:n_mb, :LANES, :cg]
         grid = dict(env) | {axes["mb"]: mb, axes["lane"]: lane, axes["c"]: c}
@@ -279,7 +280,7 @@ class GemmNests:
         channel = m // mg * cg + c
         valid = np.broadcast_to(m < self.layer.out_channels, np.broadcast_shapes(m.shape, c.shape))
         at, channel = (np.broadcast_to(v, valid.shape)[valid] for v in (at, channel))
-        words, lanes = np.divmod(self.inp_home.at(at), LANES)
+        words, lanes = np.divmod(self.inp_home.at(at), lanes_a_word)
         block = channel // LANES
         if (lanes != channel % LANES).any():
             raise unmapped("the lane of an activation", self.inp.indices[0])

@@ -35,9 +35,12 @@ class Generator:
 
     def __init__(self, func: Any, layer: Layer, homes: Sequence[Home] = ()) -> None:
         self.layer = layer
-        self.tree = TreeBuilder(func, homes)
+        packed = 0 if isinstance(layer, ConvLayer) and layer.packed_input else None
+        self.tree = TreeBuilder(func, homes, packed)
         #: Buffers that hold constants, by key.
         self.constants: dict[Key, int] = {}
+        #: Buffers of INP whose words hold 4 elements.
+        self.narrow: set[Key] = set()
         self.gemms: list[GemmNests] = []
         self.root = self._match(self.tree.root)
         #: Bytes of each parameter.
@@ -55,6 +58,8 @@ class Generator:
                 out.append(node)
             elif node.intrin == marks.LOAD:
                 load = LoadNest(node, self.tree)
+                if load.packed:
+                    self.narrow.add(hash(load.buffer))
                 if not load.activation:
                     self.constants[hash(load.buffer)] = load.param
                 out.append(load)
@@ -95,7 +100,7 @@ class Generator:
         keep
             Of :func:`.memory.allocate`.
         """
-        memory = allocate(self.tree, list(bindings), arena, keep, self.constants)
+        memory = allocate(self.tree, list(bindings), arena, keep, self.constants, self.narrow)
         for gemm in self.gemms:
             gemm.begin()
         _Run(list(bindings), memory, stream, held).walk(self.root, {})

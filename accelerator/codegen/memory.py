@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from sd_tvm.accelerator.codegen.tree import Alloc, Loop, Nest, TreeBuilder
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.errors import ScheduleError
+from sd_tvm.layers import PACKED_LANES
 from sd_tvm.schedules.accel import marks
 
 __all__ = ["Arena", "MemoryMap", "OnChip", "allocate", "element_bytes", "memory_of"]
@@ -117,7 +118,12 @@ class Arena:
 
 
 def allocate(
-    tree: TreeBuilder, bindings: list[Binding], arena: Arena, keep: Any = None, loaded: Mapping[Key, int] = {}
+    tree: TreeBuilder,
+    bindings: list[Binding],
+    arena: Arena,
+    keep: Any,
+    loaded: Mapping[Key, int],
+    narrow: Collection[Key],
 ) -> MemoryMap:
     """Give every on-chip buffer its words; a second copy where one is reused and the memory has room.
 
@@ -133,6 +139,8 @@ def allocate(
         Steps with the same value (None: no other step) load the same weights to the same words.
     loaded
         Buffers that hold constants: what ``keep`` is about.
+    narrow
+        Buffers of which a word holds 4 bytes.
 
     Raises
     ------
@@ -151,7 +159,8 @@ def allocate(
         if mem is None or hash(buffer) in out.aliases:
             continue
         size = int(buffer.shape[0]) * element_bytes(buffer)
-        place = OnChip(mem, -(-size // WORD_BYTES[mem]), repeated=reused[buffer])
+        word = PACKED_LANES if hash(buffer) in narrow else WORD_BYTES[mem]
+        place = OnChip(mem, -(-size // word), repeated=reused[buffer])
         out.buffers[hash(buffer)] = place
         free[mem] -= place.words
         if keep is not None and hash(buffer) in loaded and not place.repeated:

@@ -15,7 +15,7 @@ from sd_tvm.accelerator.codegen.stream import Access, Stream
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.program import Program
 from sd_tvm.accelerator.isa.spec import BY_NAME, Mem, Xform
-from sd_tvm.layers import LANES, Layer, layer_from_json, layer_to_json
+from sd_tvm.layers import LANES, PACKED_LANES, Layer, layer_from_json, layer_to_json, packed_width
 from sd_tvm.schedules.accel import schedule_accel
 from sd_tvm.schedules.accel.fusion import Buffer, Plan, Region, Source, plan_region
 from sd_tvm.schedules.accel.placement import Placement
@@ -121,15 +121,20 @@ _CONFIGS: dict[str, AcceleratorConfig] = {}
 
 def _bind(source: Source, value: int, region: Region, plan: Plan, segments: Segments) -> Binding:
     """Place of an activation of a step."""
-    images, blocks, rows, columns = shape = source.shape
-    dense = (*shape, LANES)
+    shape = source.shape
+    images, blocks, rows, _ = shape
+    dense: tuple[int, ...] = (*shape, LANES)
     if source.buffer is None:
-        n, _, height, width = region.values[value].shape
-        plane = height * width * LANES
-        first = source.image * blocks * plane + source.first * width * LANES
+        _, _, height, width = region.values[value].shape
+        lanes = LANES
+        if region.values[value].packed:
+            lanes, width = PACKED_LANES, packed_width(width)
+            dense = (images, blocks, rows, width, lanes)
+        plane = height * width * lanes
+        first = source.image * blocks * plane + source.first * width * lanes
         view = None
         if rows != height:
-            view = View(dense, (blocks * plane, plane, width * LANES, LANES, 1))
+            view = View(dense, (blocks * plane, plane, width * lanes, lanes, 1))
         return Binding(Home(None, view), segments.values[value], first)
     buffer = plan.buffers[source.buffer]
     plane = buffer.rows * buffer.pitch

@@ -106,9 +106,11 @@ def _extent(loop: Any) -> int:
 class TreeBuilder:
     """Builds the tree of a lowered function; collects the views of its parameters."""
 
-    def __init__(self, func: Any, homes: Sequence[Home] = ()) -> None:
+    def __init__(self, func: Any, homes: Sequence[Home] = (), packed: int | None = None) -> None:
         self.func = func  # keeps alive what the keys stand for
         self.params = list(func.params)
+        #: Parameter with 4 channels a pixel.
+        self.packed = packed
         #: Index of the operand that a (view of a) parameter belongs to.
         self.segments: dict[Key, int] = {hash(p): i for i, p in enumerate(self.params)}
         self.homes = [*homes, *[Home()] * (len(self.params) - len(homes))]

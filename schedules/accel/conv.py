@@ -6,7 +6,7 @@ from typing import Any
 
 from sd_tvm._tvm import s_tir, tvm
 from sd_tvm.accelerator.config import AcceleratorConfig
-from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.layers import LANES, PACKED_LANES, ConvLayer, blocks16
 from sd_tvm.schedules.accel import marks
 from sd_tvm.schedules.accel.conv_tiles import ConvTile, choose_conv_tile, is_depthwise
 from sd_tvm.schedules.accel.marks import Block, Loop, Schedule
@@ -93,7 +93,8 @@ def _whole_words(sch: Schedule, layer: ConvLayer, *, strip: bool) -> None:
         def everything(*axes: Any) -> Any:
             n, _, oy, ox, _, _, ky, kx = axes
             y, x = oy * i64(sh) + ky * i64(dh), ox * i64(sw) + kx * i64(dw)
-            whole = ((i64(0), i64(blocks)), (y, y + i64(1)), (x, x + i64(1)), (i64(0), i64(LANES)))
+            lanes = PACKED_LANES if layer.packed_input else LANES
+            whole = ((i64(0), i64(blocks)), (y, y + i64(1)), (x, x + i64(1)), (i64(0), i64(lanes)))
             return ((n, n + i64(1)), *whole)
 
         marks.read_region(sch, block("psum"), "xpad", everything)

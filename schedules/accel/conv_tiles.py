@@ -112,7 +112,8 @@ class _Model:
 
         image = self._image_words(tile)
         times = m_tiles if tile.filters_first and not self.depthwise and strips > 1 else 1
-        inputs = 16 * self.cbs * image * times if self.strips else 0
+        word = 4 if layer.packed_input else 16
+        inputs = word * self.cbs * image * times if self.strips else 0
         out_bytes = layer.batch * self.mbs * oh * ow * LANES * (1 if layer.out == "q8" else 4)
         loads = inputs + self.weight_bytes * weight_loads
         stored = 0 if self.placement.output else out_bytes

@@ -13,6 +13,7 @@ from sd_tvm.schedules.ops.conv import build_conv
 from sd_tvm.schedules.ops.edges import (
     build_dequantize,
     build_dequantize_acc,
+    build_pack4,
     build_quantize,
     build_quantize_dynamic,
     build_rebuild_weight,
@@ -28,6 +29,7 @@ __all__ = [
     "LAYER_ATTR",
     "build_dequantize",
     "build_dequantize_acc",
+    "build_pack4",
     "build_primfunc",
     "build_quantize",
     "build_quantize_dynamic",

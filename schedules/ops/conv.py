@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sd_tvm._tvm import te, tirx
-from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.layers import LANES, PACKED_LANES, ConvLayer, blocks16, packed_width
 from sd_tvm.schedules.ops.tir import Expr, dims, finish, i64, pad_stage, requantize
 from sd_tvm.schedules.ops.weight import weight_operands, weight_stage
 
@@ -22,11 +22,14 @@ def build_conv(layer: ConvLayer, symbol: str) -> Any:
     mbs, mg = blocks16(m), m // layer.groups
     (sh, sw), (dh, dw) = layer.stride, layer.dilation
 
-    x = te.placeholder(dims(layer.batch, blocks16(layer.in_channels), h, w, LANES), layer.in_dtype, name="x")
+    shape = (layer.batch, blocks16(layer.in_channels), h, w, LANES)
+    if layer.packed_input:
+        shape = (layer.batch, 1, h, packed_width(w), PACKED_LANES)
+    x = te.placeholder(dims(*shape), layer.in_dtype, name="x")
     operands = weight_operands(layer)
     qp = te.placeholder(dims(mbs * LANES, 4), "int32", name="qp")
     used = ((oh - 1) * sh + (kh - 1) * dh + 1, (ow - 1) * sw + (kw - 1) * dw + 1)
-    xpad = pad_stage(x, layer.padding[0], layer.padding[1], used, layer.in_zero_point)
+    xpad = pad_stage(x, layer.padding[0], layer.padding[1], used, layer.in_zero_point, width=w)
     weight = weight_stage(layer, operands)
 
     c = te.reduce_axis((i64(0), i64(cg)), name="c")
@@ -48,17 +51,17 @@ def build_conv(layer: ConvLayer, symbol: str) -> Any:
         a = xpad[n, cb, oy * i64(sh) + ky * i64(dh), ox * i64(sw) + kx * i64(dw), lane]
         return te.sum(a.astype("int32") * weight[mb, c, ky, kx, ln].astype("int32"), axis=[c, ky, kx])
 
-    shape = dims(layer.batch, mbs, oh, ow, LANES)
-    psum = te.compute(shape, product, name="psum")
+    result = dims(layer.batch, mbs, oh, ow, LANES)
+    psum = te.compute(result, product, name="psum")
     acc = te.compute(
-        shape,
+        result,
         lambda n, mb, oy, ox, ln: psum[n, mb, oy, ox, ln] + qp[mb * i64(LANES) + ln, i64(0)],
         name="acc",
     )
     if layer.out == "i32":
         return finish([x, *operands, qp, acc], symbol, layer)
     out = te.compute(
-        shape,
+        result,
         lambda n, mb, oy, ox, ln: requantize(
             acc[n, mb, oy, ox, ln], qp, mb * i64(LANES) + ln, layer.out_dtype
         ),

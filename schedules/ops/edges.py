@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sd_tvm._tvm import te, tirx
-from sd_tvm.layers import LANES, ActDType, ConvLayer, blocks16
+from sd_tvm.layers import LANES, PACKED_LANES, ActDType, ConvLayer, blocks16, packed_width
 from sd_tvm.schedules.ops.tir import ACT_RANGE, Expr, Tensor, const, dims, finish, i64
 from sd_tvm.schedules.ops.weight import weight_operands, weight_stage
 from sd_tvm.weights.tensor import WeightForm
@@ -120,3 +120,19 @@ def build_rebuild_weight(
 
     out = te.compute(dims(*shape), value, name="weight")
     return finish([*operands, scale, out], symbol)
+
+
+def build_pack4(shape: tuple[int, int, int, int], dtype: ActDType, symbol: str) -> Any:
+    """Blocked 8 bit (N, 1, H, W, 16) -> (N, 1, H, 4 * ceil(W / 4), 4): the first 4 channels of every pixel.
+
+    The layout that the accelerator loads a network's 3-channel input from. Operands: x, result.
+    """
+    n, cb, h, w = shape
+    x = te.placeholder(dims(n, cb, h, w, LANES), dtype, name="x")
+
+    def body(b: Expr, c: Expr, y: Expr, xx: Expr, lane: Expr) -> Expr:
+        if packed_width(w) == w:
+            return x[b, c, y, xx, lane]
+        return tirx.if_then_else(xx < i64(w), x[b, c, y, xx, lane], const(0, dtype))
+
+    return finish([x, te.compute(dims(n, cb, h, packed_width(w), PACKED_LANES), body, name="packed")], symbol)

@@ -92,12 +92,21 @@ def requantize(x: Expr, qp: Tensor, row: Expr, dtype: str) -> Expr:
     return requantize_words(x, qp[row, i64(1)], qp[row, i64(2)], dtype)
 
 
-def pad_stage(x: Tensor, top: int, left: int, hw: tuple[int, int], value: int, name: str = "xpad") -> Tensor:
+def pad_stage(
+    x: Tensor,
+    top: int,
+    left: int,
+    hw: tuple[int, int],
+    value: int,
+    name: str = "xpad",
+    width: int | None = None,
+) -> Tensor:
     """Blocked x (N, CB, H, W, 16) placed at (top, left) of planes of size ``hw`` filled with ``value``.
 
-    ``hw`` is what is read: it may end before x does.
+    ``hw`` is what is read: it may end before x does. ``width``: columns of x that are data, if not all.
     """
     n, cb, h, w, lanes = (int(d) for d in x.shape)
+    w = w if width is None else width
     shape = dims(n, cb, *hw, lanes)
 
     def body(b: Expr, c: Expr, y: Expr, xx: Expr, lane: Expr) -> Expr:

@@ -113,7 +113,10 @@ def _conv_weight(layer: ConvLayer, operands: list[IntArray]) -> IntArray:
 
 
 def _run_conv(layer: ConvLayer, operands: list[IntArray]) -> IntArray:
-    x = from_blocked(operands[0], layer.in_channels)
+    if layer.packed_input:
+        x = operands[0][:, 0, :, : layer.in_hw[1], : layer.in_channels].transpose(0, 3, 1, 2)
+    else:
+        x = from_blocked(operands[0], layer.in_channels)
     words = operands[-1][: layer.out_channels]
     weight = _conv_weight(layer, operands[1:-1])
     acc = conv_accumulate(x, weight, layer, words[:, 0].astype(np.int64))

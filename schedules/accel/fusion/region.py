@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from sd_tvm.layers import Layer
+from sd_tvm.layers import PACKED_LANES, Layer, packed_width
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,19 @@ class Value:
     shape: tuple[int, int, int, int]
     name: str
     leaves: bool = False
+    #: 4 channels a pixel, rows of whole words (:attr:`sd_tvm.layers.ConvLayer.packed_input`).
+    packed: bool = False
 
     @property
     def words(self) -> int:
         """16-byte words of the tensor with 8-bit elements."""
-        n, cb, h, w = self.shape
-        return n * cb * h * w
+        n, cb, h, _ = self.shape
+        return n * cb * h * self.row_words
+
+    @property
+    def row_words(self) -> int:
+        """16-byte words of a row of 16 channels, or of 4 packed ones."""
+        return packed_width(self.shape[3]) // PACKED_LANES if self.packed else self.shape[3]
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,8 @@ def _strip_of(space: Space, node: int, operand: int, budget: int) -> tuple[int, 
     """(words of the smallest strip, words read) of an input in DRAM; None if no strip fits the budget."""
     layer = space.region.nodes[node].layer
     value = space.region.nodes[node].inputs[operand]
-    n, cb, h, w = space.region.values[value].shape
+    n, cb, h, _ = space.region.values[value].shape
+    w = space.region.values[value].row_words
     window = window_of(layer)
     if window is None or not isinstance(layer, ConvLayer) and not _windowed(layer):
         return 0, n * cb * h * w
@@ -301,7 +302,8 @@ class Search:
                     v = region.nodes[i].inputs[operand]
                     if v in inner:
                         continue
-                    _, cb, h, w = region.values[v].shape
+                    _, cb, h, _ = region.values[v].shape
+                    w = region.values[v].row_words
                     smallest = _strip_of(space, i, operand, left)
                     if smallest is None:
                         fits = False
