@@ -20,7 +20,20 @@ import numpy.typing as npt
 
 import sd_tvm
 from sd_tvm.accelerator.isa.program import n_results
+from sd_tvm.accelerator.records import layer_records
 from sd_tvm.errors import ProgramError, VersionError
+
+__all__ = [
+    "LIBRARY",
+    "Mode",
+    "Profiler",
+    "create_module",
+    "layer_records",
+    "library_path",
+    "load_library",
+    "module_config",
+    "run_program",
+]
 
 Mode = Literal["functional", "timed"]
 LIBRARY = "libsd_accel.so"
@@ -146,34 +159,55 @@ def run_program(
 
 
 def create_module(config: Any, names: Sequence[str], layers: Sequence[str], programs: Sequence[bytes]) -> Any:
-    """Runtime module (kind ``sd_accel``) with one function a layer.
+    """Runtime module (kind ``sd_accel``) with one function a region of layers.
 
     Parameters
     ----------
     config
-        Configuration the programs were compiled for.
+        Configuration the programs were compiled for; a configuration, not its text, can be read back
+        from the module (:func:`sd_tvm.accelerator.saved.saved_config`).
     names
         Function names.
     layers
-        JSON of each layer (:func:`sd_tvm.layers.layer_to_json`), for reports.
+        Of each function, for reports: JSON array of its layers' records
+        (:func:`sd_tvm.layers.layer_to_json`); MARK counts them from 0. One record stands for an array of one.
     programs
         Bytes of each program.
 
     Returns
     -------
     tvm_ffi.Module
-        Exportable; calling a function simulates its program on the arguments (result last).
+        Exportable; calling a function simulates its program on the arguments (results last).
 
     Raises
     ------
     ProgramError, ConfigMismatchError, ConfigError
-        As :func:`run_program`, before anything runs.
+        As :func:`run_program`, before anything runs; ``layers`` is no JSON.
     """
-    return _function("create_module")(_config_text(config), list(names), list(layers), list(programs))
+    for name, text in zip(names, layers, strict=False):
+        try:
+            json.loads(text)
+        except ValueError as error:
+            raise ProgramError(
+                f"the layers of {name!r} are {text[:40]!r}", expected="JSON", fix="pass layer_to_json(layer)"
+            ) from error
+    text = config if isinstance(config, str) else str(config.to_described_text())
+    return _function("create_module")(text, list(names), list(layers), list(programs))
+
+
+def module_config(module: Any) -> str:
+    """Text of the configuration that a module of kind ``sd_accel`` was compiled for.
+
+    Raises
+    ------
+    ProgramError
+        If the module is of another kind.
+    """
+    return str(_function("module_config")(module))
 
 
 class Profiler:
-    """Collects statistics of every simulated layer that runs inside a ``with`` block.
+    """Collects statistics of every call of a compiled function inside a ``with`` block.
 
     Parameters
     ----------
@@ -185,18 +219,26 @@ class Profiler:
     Attributes
     ----------
     records
-        After the block: one ``{"name", "layer", "stats"}`` a call, in order.
+        After the block: one ``{"name", "layers", "stats"}`` a call, in order; :func:`layer_records` makes
+        one row a layer of them.
+    totals
+        After the block: sums over all calls (``calls``, ``instructions``, ``macs``, ``macs_dense``,
+        ``dram_read``, ``dram_write``, and ``cycles``, ``energy_fj``, ``energy_total_fj`` if they were
+        timed), which the simulator adds up itself, apart from the shares of layers.
 
     Raises
     ------
     ConfigError
         On entry, if another session is open in this process.
+    ProgramError
+        At the end, if a module's description of its layers is no JSON.
     """
 
     def __init__(self, config: Any = None, *, mode: Mode = "timed") -> None:
         self._text = "" if config is None else _config_text(config)
         self._mode = mode
         self.records: list[dict[str, Any]] = []
+        self.totals: dict[str, Any] = {}
 
     def __enter__(self) -> Profiler:
         _function("profiler_start")(self._text, self._mode)
@@ -208,4 +250,13 @@ class Profiler:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.records = json.loads(_function("profiler_stop")())
+        text = str(_function("profiler_stop")())
+        self.totals = json.loads(_function("profiler_totals")())
+        try:
+            self.records = json.loads(text)
+        except ValueError as decode_error:
+            raise ProgramError(
+                f"a module describes its layers with text that is no JSON ({decode_error})",
+                expected="JSON",
+                fix="compile the model again",
+            ) from decode_error

@@ -153,9 +153,7 @@ class _Function:
             self.programs.placed |= dict.fromkeys(functions, "")
         return out
 
-    def _group(
-        self, group: Group, bindings: list[Expr], dataflow: bool, pending: list[Any]
-    ) -> list[Expr]:
+    def _group(self, group: Group, bindings: list[Expr], dataflow: bool, pending: list[Any]) -> list[Expr]:
         """Bindings of one group; layers that do not fit are added to the refused."""
         own = {c.var for c in group.calls}
         read: set[Expr] = set(_vars_in(self.func.body.body))
@@ -227,4 +225,3 @@ def _bytes(constant: Expr) -> int:
     assert shape is not None
     dtype = np.dtype(str(constant.ty.dtype))
     return int(np.prod(shape)) * dtype.itemsize
-

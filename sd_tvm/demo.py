@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from sd_tvm.accelerator.simulator import Profiler
     from sd_tvm.report import Metric, Report
 
 Progress = Callable[[str, int, int], None]
@@ -101,8 +102,8 @@ def run_demo(
     compiled.executable.export_library(str(library))
     report("compile", 1, 1)
 
-    logits, records = _simulate(load_executable(library), images, chosen, report)
-    result = _report(chosen, records, compiled.nodes)
+    logits, profiler = _simulate(load_executable(library), images, chosen, report)
+    result = _report(chosen, profiler, compiled.nodes)
     metrics = _metrics(torch_logits, logits, labels, load(file), file.stat().st_size)
     result = replace(result, metrics=(*metrics, *(_per_image(m) for m in result.metrics)))
     json_file = write_json(result, out / "report.json")
@@ -123,9 +124,10 @@ def _torch_logits(model: Any, images: list[npt.NDArray[np.float32]], report: Pro
 
 def _simulate(
     executable: Any, images: list[npt.NDArray[np.float32]], config: Any, report: Progress
-) -> tuple[npt.NDArray[Any], list[dict[str, Any]]]:
-    """Logits of all images (functional), and the records of the first one (timed)."""
+) -> tuple[npt.NDArray[Any], Profiler]:
+    """Logits of all images (functional), and the profile of the first one (timed)."""
     from sd_tvm.accelerator.simulator import Profiler
+    from sd_tvm.errors import SimulatorError
     from sd_tvm.execute import Runner
 
     runner = Runner(executable)
@@ -139,14 +141,19 @@ def _simulate(
         again = runner(images[0])[0]
     report("time one image", 1, 1)
     if not np.array_equal(again, rows[0]):
-        raise RuntimeError("the timed run gives other logits than the functional one")
-    return np.concatenate(rows), profiler.records
+        raise SimulatorError(
+            "the timed run of an image gives other logits than the functional one",
+            expected="equal integers: time never changes a result",
+            fix="report this: the simulator is wrong",
+        )
+    return np.concatenate(rows), profiler
 
 
-def _report(config: Any, records: list[dict[str, Any]], nodes: Any) -> Report:
+def _report(config: Any, profiler: Profiler, nodes: Any) -> Report:
     from sd_tvm.profiling import make_report
 
-    return make_report(f"EfficientNet-Lite0 on {config.name}", records, config, nodes)
+    title = f"EfficientNet-Lite0 on {config.name}"
+    return make_report(title, profiler.records, config, nodes, totals=profiler.totals)
 
 
 def _metrics(

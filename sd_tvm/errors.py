@@ -88,5 +88,9 @@ class DeadlockError(ProgramError):
     """The queues of a program wait for each other."""
 
 
+class SimulatorError(SDError):
+    """The simulator contradicts itself: a bug of ours, never of the user's."""
+
+
 class OptionError(SDError):
     """A command line option or argument has a value that matches nothing."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
     from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.relay_passes.report import NodeReport
     from sd_tvm.report.model import LayerRow, Rejection, Report
+    from sd_tvm.report.trace import Call
 
 Progress = Callable[[str, int, int], None]
 Mode = Literal["functional", "timed"]
+_TOTALS = ("macs", "macs_dense", "cycles", "energy_total_fj")
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,13 @@ class Profile:
     config
         The configuration that was simulated.
     calls
-        Name and program of each layer call, in the order of the report's rows; what
-        :func:`sd_tvm.report.write_trace` takes.
+        Programs that ran, in order; what :func:`sd_tvm.report.write_trace` takes.
     """
 
     outputs: list[npt.NDArray[np.generic]] = field(repr=False)
     report: Report
     config: AcceleratorConfig = field(repr=False)
-    calls: tuple[tuple[str, bytes], ...] = field(repr=False)
+    calls: tuple[Call, ...] = field(repr=False)
 
 
 def profile(
@@ -62,8 +65,8 @@ def profile(
     inputs
         The network's inputs; None: noise of a fixed seed, for a model whose inputs are known (no library).
     config
-        Accelerator configuration, its name, or a YAML file; None: the default, also for a library, whatever
-        configuration it was compiled for.
+        Accelerator configuration, its name, or a YAML file; None: the one that a library was compiled for,
+        and the default for everything else.
     mode
         ``timed``: with cycles and energy. ``functional``: counts only, no time.
     title
@@ -74,23 +77,21 @@ def profile(
     Raises
     ------
     ConfigError
-        If the configuration does not exist or is invalid.
+        If the configuration does not exist or is invalid, or that of a library cannot be read back.
     ConfigMismatchError
         If a library needs more memory than the configuration has.
     OptionError
         If inputs are missing or do not fit.
     """
-    from sd_tvm.accelerator import DEFAULT_CONFIG
     from sd_tvm.accelerator.config import AcceleratorConfig
-    from sd_tvm.accelerator.saved import saved_layers
+    from sd_tvm.accelerator.saved import saved_programs
     from sd_tvm.accelerator.simulator import Profiler
     from sd_tvm.execute import Runner
 
-    named = config or DEFAULT_CONFIG
-    chosen = named if isinstance(named, AcceleratorConfig) else AcceleratorConfig.load(named)
+    given = AcceleratorConfig.load(config) if isinstance(config, str | Path) else config
     report = progress or (lambda _step, _done, _total: None)
     report("compile", 0, 1)
-    executable, nodes, arrays = _prepare(model, chosen, inputs)
+    executable, nodes, arrays, chosen = _prepare(model, given, inputs)
     runner = Runner(executable)
     report("compile", 1, 1)
     report("simulate", 0, 1)
@@ -98,10 +99,9 @@ def profile(
         outputs = runner(*arrays)
     report("simulate", 1, 1)
     name = title or f"{_name(model)} on {chosen.name}"
-    found = make_report(name, profiler.records, chosen, nodes)
-    programs = {layer.name: layer.program for layer in saved_layers(getattr(executable, "mod", executable))}
-    calls = zip(found.layers, profiler.records, strict=True)
-    return Profile(outputs, found, chosen, tuple((row.name, programs[str(r["name"])]) for row, r in calls))
+    found = make_report(name, profiler.records, chosen, nodes, totals=profiler.totals)
+    programs = {p.name: p.program for p in saved_programs(_runtime_module(executable))}
+    return Profile(outputs, found, chosen, tuple(_calls(profiler.records, found.layers, programs)))
 
 
 def make_report(
@@ -111,6 +111,7 @@ def make_report(
     nodes: Sequence[NodeReport] = (),
     *,
     names: Mapping[str, str] | None = None,
+    totals: Mapping[str, Any] | None = None,
 ) -> Report:
     """Report of the profiler's records.
 
@@ -125,23 +126,27 @@ def make_report(
     nodes
         Where the graph's nodes run; those on the CPU are listed with their reason.
     names
-        Function name -> name to show; default: from ``nodes``.
+        Layer or function name -> name to show; default: from ``nodes``.
+    totals
+        What the run itself says it took (``Profiler.totals``); the rows are compared with it. None: sums
+        over the records of what they say of whole calls.
+
+    Raises
+    ------
+    FormatError
+        If the rows do not add up to the totals.
     """
+    from sd_tvm.accelerator.records import layer_records
     from sd_tvm.report.build import config_facts, energy_constants, package_versions, timing_metrics
     from sd_tvm.report.model import Report
 
     shown = dict(names or _shown_names(nodes))
-    rows = tuple(_row(record, shown, config) for record in records)
-    totals = {}
-    if rows and rows[0].cycles is not None:
-        totals = {
-            "cycles": sum(r["stats"]["cycles"] for r in records),
-            "energy_total_fj": sum(r["stats"]["energy_total_fj"] for r in records),
-        }
+    rows = tuple(_row(record, shown, config) for record in layer_records(records))
+    timed = bool(rows) and rows[0].cycles is not None
     notes = (
-        () if totals else ("Functional run: it has no notion of time, so there are no cycles and energies.",)
+        () if timed else ("Functional run: it has no notion of time, so there are no cycles and energies.",)
     )
-    return Report(
+    report = Report(
         title=title,
         metrics=timing_metrics(rows, config),
         layers=rows,
@@ -150,8 +155,47 @@ def make_report(
         constants=energy_constants(config),
         versions=package_versions(),
         notes=notes,
-        totals=totals,
+        totals=_flat_totals(_sums(records) if totals is None else totals),
     )
+    report.check()
+    return report
+
+
+def _sums(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What whole calls say they took, in the form of the profiler's totals."""
+    total: Counter[str] = Counter()
+    energy: Counter[str] = Counter()
+    for record in records:
+        stats = record["stats"]
+        total["instructions"] += sum(stats["instructions"].values())
+        total.update({key: stats["bytes"][key] for key in ("dram_read", "dram_write")})
+        total.update({key: stats[key] for key in _TOTALS if key in stats})
+        energy.update(stats.get("energy_fj", {}))
+    return {**total, "energy_fj": dict(energy)}
+
+
+def _flat_totals(totals: Mapping[str, Any]) -> dict[str, int]:
+    """Totals under the names of :meth:`Report.sums`."""
+    names = (*_TOTALS, "instructions", "dram_read", "dram_write")
+    out = {name: int(totals[name]) for name in names if name in totals}
+    return out | {f"energy_fj.{name}": int(n) for name, n in totals.get("energy_fj", {}).items()}
+
+
+def _runtime_module(executable: Any) -> Any:
+    return getattr(executable, "mod", executable)
+
+
+def _calls(
+    records: Sequence[Mapping[str, Any]], rows: Sequence[LayerRow], programs: Mapping[str, bytes]
+) -> Iterator[Call]:
+    """Programs of the calls, with the names that their layers have in the report."""
+    from sd_tvm.report.trace import Call
+
+    names = iter(row.name for row in rows)
+    for record in records:
+        layers = tuple(islice(names, len(record["layers"])))
+        function = str(record["name"])
+        yield Call(layers[0] if len(layers) == 1 else function, programs[function], layers)
 
 
 def _name(model: Any) -> str:
@@ -159,8 +203,10 @@ def _name(model: Any) -> str:
 
 
 def _prepare(
-    model: Any, chosen: AcceleratorConfig, inputs: Sequence[Any] | None
-) -> tuple[Any, list[NodeReport], Sequence[Any]]:
+    model: Any, given: AcceleratorConfig | None, inputs: Sequence[Any] | None
+) -> tuple[Any, list[NodeReport], Sequence[Any], AcceleratorConfig]:
+    from sd_tvm.accelerator.config import AcceleratorConfig
+    from sd_tvm.accelerator.saved import saved_config
     from sd_tvm.errors import OptionError
     from sd_tvm.execute import compile_module, load_executable, read_module
 
@@ -171,11 +217,13 @@ def _prepare(
                 expected="the network's inputs",
                 fix="pass inputs (--input)",
             )
-        return load_executable(model), [], inputs
+        library = load_executable(model)
+        return library, [], inputs, given or saved_config(library)
+    chosen = given or AcceleratorConfig.load()
     mod = read_module(model)
     arrays = _noise(mod) if inputs is None else inputs
     compiled = compile_module(mod, config=chosen)
-    return compiled.executable, compiled.nodes, arrays
+    return compiled.executable, compiled.nodes, arrays, chosen
 
 
 def _noise(mod: Any) -> list[Any]:
@@ -189,7 +237,7 @@ def _noise(mod: Any) -> list[Any]:
 
 
 def _shown_names(nodes: Sequence[NodeReport]) -> dict[str, str]:
-    """Function name -> the first node's name in the user's model."""
+    """Layer name -> the first node's name in the user's model."""
     shown: dict[str, str] = {}
     for node in nodes:
         if node.layer:
@@ -204,8 +252,9 @@ def _row(record: Mapping[str, Any], shown: Mapping[str, str], config: Accelerato
     from sd_tvm.report.build import layer_row
 
     layer = layer_from_json(json.dumps(record["layer"]))
-    name = str(record["name"])
-    return layer_row(shown.get(name, layer.name or name), layer, record["stats"], config.peak_macs_per_cycle)
+    name, function = str(record["name"]), str(record["function"])
+    title = shown.get(name) or shown.get(function) or name
+    return layer_row(title, layer, record["stats"], config.peak_macs_per_cycle)
 
 
 def _rejections(nodes: Sequence[NodeReport]) -> list[Rejection]:

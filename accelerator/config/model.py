@@ -6,6 +6,7 @@ instructions, the layout of data or a result.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,12 +14,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sd_tvm.accelerator import DEFAULT_CONFIG
-from sd_tvm.accelerator.config._validate import Strict, read_model
+from sd_tvm.accelerator.config._validate import Strict, read_model, validate
 from sd_tvm.accelerator.config.energy import Corner, EnergyTable
 from sd_tvm.accelerator.isa.spec import BY_NAME, MEMORIES, Mem
 from sd_tvm.errors import ConfigError
 
 CONFIGS = Path(__file__).parent
+_DESCRIPTION = "# configuration "
 SYNC_DOMAINS = ("lane", "line", "array")
 
 Kb = Annotated[int, Field(ge=1, le=1 << 14)]
@@ -240,6 +242,43 @@ class AcceleratorConfig(Strict):
             for name, count in self.banks.model_dump().items()
         }
         return self.energy_table().prices(banks, corners)
+
+    def to_described_text(self) -> str:
+        """:meth:`to_text` behind a comment that holds the whole configuration, for :meth:`from_text`."""
+        return f"{_DESCRIPTION}{self.model_dump_json()}\n{self.to_text()}"
+
+    @classmethod
+    def from_text(cls, text: str) -> AcceleratorConfig:
+        """Inverse of :meth:`to_described_text`.
+
+        Raises
+        ------
+        ConfigError
+            If the text does not hold a configuration, or its numbers are not those that this version and
+            the energy table that it names give.
+        """
+        first, _, rest = text.partition("\n")
+        if not first.startswith(_DESCRIPTION):
+            raise ConfigError(
+                "a configuration text that does not describe its configuration",
+                expected="text of AcceleratorConfig.to_described_text()",
+                fix="pass the configuration (config=, --config)",
+            )
+        try:
+            data = json.loads(first.removeprefix(_DESCRIPTION))
+        except ValueError as error:
+            raise ConfigError(
+                f"the description of a configuration is no JSON ({error})",
+                fix="pass the configuration (config=, --config), or compile the model again",
+            ) from error
+        config = validate(cls, data, source="the configuration of a compiled model")
+        if config.to_text() != rest:
+            raise ConfigError(
+                f"configuration {config.name!r} gives other numbers here than where the model was compiled",
+                expected=f"the same energy table {config.energy.table!r} and the same version of sd-tvm",
+                fix="pass the configuration (config=, --config), or compile the model again",
+            )
+        return config
 
     def to_text(self, corners: Mapping[str, Corner] | None = None) -> str:
         """Lines ``key=integer``, sorted, for the simulator.

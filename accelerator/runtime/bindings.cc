@@ -32,7 +32,7 @@ ffi::String Run(const ffi::Bytes& bytes, const ffi::String& config_text, const f
           SegmentOf(*tensor.GetDLTensorPtr(), "operand " + std::to_string(segments.size())));
     }
     return ffi::String(
-        Simulate(program, Config::Parse(config_text), segments, ParseMode(mode), nullptr));
+        Simulate(program, Config::Parse(config_text), segments, ParseMode(mode), nullptr).json);
   });
 }
 
@@ -45,14 +45,25 @@ ffi::Module CreateModule(const ffi::String& config_text, const ffi::Array<ffi::S
                          " layers and " + std::to_string(programs.size()) +
                          " programs. Expected: as many of each.");
     }
-    std::vector<CompiledLayer> compiled(names.size());
+    std::vector<CompiledRegion> compiled(names.size());
     for (size_t i = 0; i < compiled.size(); ++i) {
       const auto at = static_cast<int64_t>(i);
       compiled[i].name = std::string(names[at]);
-      compiled[i].description = std::string(layers[at]);
+      compiled[i].layers = std::string(layers[at]);
       compiled[i].bytes = std::string(programs[at].data(), programs[at].size());
     }
     return AcceleratorModule::Create(config_text, std::move(compiled));
+  });
+}
+
+ffi::String ModuleConfig(const ffi::Module& module) {
+  return Guard([&] {
+    const auto* ours = dynamic_cast<const AcceleratorModule*>(module.operator->());
+    if (ours == nullptr) {
+      throw ProgramError("a module of kind '" + std::string(module->kind()) +
+                         "' has no configuration. Expected: a module of kind 'sd_accel'.");
+    }
+    return ffi::String(ours->config_text());
   });
 }
 
@@ -67,6 +78,9 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            [](const ffi::String& config_text, const ffi::String& mode) {
              Guard([&] { Profiler::Global().Start(config_text, mode); });
            })
+      .def("sd_accel.module_config", ModuleConfig)
+      .def("sd_accel.profiler_totals",
+           []() { return Guard([] { return ffi::String(Profiler::Global().TotalsText()); }); })
       .def("sd_accel.profiler_stop",
            []() { return Guard([] { return ffi::String(Profiler::Global().Stop()); }); })
       .def("ffi.Module.load_from_bytes.sd_accel", [](const ffi::Bytes& bytes) {

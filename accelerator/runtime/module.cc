@@ -18,7 +18,7 @@ namespace {
 namespace ffi = tvm::ffi;
 
 constexpr char kMagic[] = "SDMO";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 void AppendInt(std::string* out, uint64_t value, int bytes) {
   for (int i = 0; i < bytes; ++i) out->push_back(static_cast<char>(value >> (8 * i) & 255));
@@ -57,74 +57,85 @@ class Reader {
   uint64_t at_ = 0;
 };
 
+/*! \brief JSON array of layer records, from an array or from one record. */
+std::string LayerArray(const std::string& name, const std::string& json) {
+  const size_t first = json.find_first_not_of(" \t\r\n");
+  if (first != std::string::npos && json[first] == '[') return json;
+  if (first != std::string::npos && json[first] == '{') return "[" + json + "]";
+  throw ProgramError("the layers of '" + name + "' are '" + json.substr(0, 40) +
+                     "'. Expected: a JSON array of layer records.");
+}
+
 }  // namespace
 
 AcceleratorModule::AcceleratorModule(const std::string& config_text,
-                                     std::vector<CompiledLayer> layers)
-    : config_(Config::Parse(config_text)), layers_(std::move(layers)) {}
+                                     std::vector<CompiledRegion> regions)
+    : config_(Config::Parse(config_text)), regions_(std::move(regions)) {}
 
 ffi::Module AcceleratorModule::Create(const std::string& config_text,
-                                      std::vector<CompiledLayer> layers) {
+                                      std::vector<CompiledRegion> regions) {
   const Config config = Config::Parse(config_text);
-  for (size_t i = 0; i < layers.size(); ++i) {
-    CompiledLayer& layer = layers[i];
+  for (size_t i = 0; i < regions.size(); ++i) {
+    CompiledRegion& region = regions[i];
     for (size_t j = 0; j < i; ++j) {
-      if (layers[j].name == layer.name) {
-        throw ProgramError("two layers are named '" + layer.name + "'. Expected: unique names.");
+      if (regions[j].name == region.name) {
+        throw ProgramError("two functions are named '" + region.name +
+                           "'. Expected: unique names.");
       }
     }
-    layer.program =
-        Program::Parse(reinterpret_cast<const uint8_t*>(layer.bytes.data()), layer.bytes.size());
-    layer.program.CheckFits(config);
+    region.layers = LayerArray(region.name, region.layers);
+    region.program =
+        Program::Parse(reinterpret_cast<const uint8_t*>(region.bytes.data()), region.bytes.size());
+    region.program.CheckFits(config);
   }
-  return ffi::Module(ffi::make_object<AcceleratorModule>(config_text, std::move(layers)));
+  return ffi::Module(ffi::make_object<AcceleratorModule>(config_text, std::move(regions)));
 }
 
-const CompiledLayer* AcceleratorModule::Find(const std::string& name) const {
-  for (const CompiledLayer& layer : layers_) {
-    if (layer.name == name) return &layer;
+const CompiledRegion* AcceleratorModule::Find(const std::string& name) const {
+  for (const CompiledRegion& region : regions_) {
+    if (region.name == name) return &region;
   }
   return nullptr;
 }
 
 ffi::Optional<ffi::Function> AcceleratorModule::GetFunction(const ffi::String& name) {
-  const CompiledLayer* layer = Find(name);
-  if (layer == nullptr) return std::nullopt;
+  const CompiledRegion* region = Find(name);
+  if (region == nullptr) return std::nullopt;
   // The function keeps the module alive.
   auto self = ffi::GetObjectPtr<AcceleratorModule>(this);
-  return ffi::Function::FromPacked([self, layer](ffi::PackedArgs args, ffi::Any* result) {
-    Guard([&] { self->Call(*layer, args); });
+  return ffi::Function::FromPacked([self, region](ffi::PackedArgs args, ffi::Any* result) {
+    Guard([&] { self->Call(*region, args); });
     *result = nullptr;
   });
 }
 
-void AcceleratorModule::Call(const CompiledLayer& layer, ffi::PackedArgs args) {
+void AcceleratorModule::Call(const CompiledRegion& region, ffi::PackedArgs args) {
   std::vector<Segment> segments;
   for (int i = 0; i < args.size(); ++i) {
-    const std::string what = layer.name + ": operand " + std::to_string(i);
+    const std::string what = region.name + ": operand " + std::to_string(i);
     const auto tensor = args[i].try_cast<DLTensor*>();
     if (!tensor.has_value()) throw ProgramError(what + " is no tensor. Expected: a tensor.");
     segments.push_back(SegmentOf(**tensor, what));
   }
   const SessionOptions options = Profiler::Global().options();
   const Config& config = options.config == nullptr ? config_ : *options.config;
-  std::string stats;
+  RunResult result;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    stats = Simulate(layer.program, config, segments, options.mode, &workspace_);
+    result = Simulate(region.program, config, segments, options.mode, &workspace_);
   }
-  Profiler::Global().Record(layer.name, layer.description, stats);
+  Profiler::Global().Record(region.name, region.layers, result);
 }
 
 ffi::Bytes AcceleratorModule::SaveToBytes() const {
   std::string out(kMagic, 4);
   AppendInt(&out, kVersion, 4);
   AppendString(&out, config_.text());
-  AppendInt(&out, layers_.size(), 8);
-  for (const CompiledLayer& layer : layers_) {
-    AppendString(&out, layer.name);
-    AppendString(&out, layer.description);
-    AppendString(&out, layer.bytes);
+  AppendInt(&out, regions_.size(), 8);
+  for (const CompiledRegion& region : regions_) {
+    AppendString(&out, region.name);
+    AppendString(&out, region.layers);
+    AppendString(&out, region.bytes);
   }
   return ffi::Bytes(std::move(out));
 }
@@ -144,35 +155,35 @@ ffi::Module AcceleratorModule::Load(const std::string& bytes) {
   }
   const std::string config_text = reader.String();
   const uint64_t n = reader.Int(8);
-  std::vector<CompiledLayer> layers;
+  std::vector<CompiledRegion> regions;
   for (uint64_t i = 0; i < n; ++i) {
-    CompiledLayer layer;
-    layer.name = reader.String();
-    layer.description = reader.String();
-    layer.bytes = reader.String();
-    layers.push_back(std::move(layer));
+    CompiledRegion region;
+    region.name = reader.String();
+    region.layers = reader.String();
+    region.bytes = reader.String();
+    regions.push_back(std::move(region));
   }
   if (!reader.done()) {
     throw ProgramError(
         "a saved sd_accel module has trailing bytes. What to do: export the model "
         "again.");
   }
-  return Create(config_text, std::move(layers));
+  return Create(config_text, std::move(regions));
 }
 
 ffi::String AcceleratorModule::InspectSource(const ffi::String& format) const {
   (void)format;
   std::ostringstream out;
-  out << "sd_accel module, instruction set version " << isa::kVersion << ", " << layers_.size()
-      << " layers\n";
-  for (const CompiledLayer& layer : layers_) {
-    out << layer.name << ": " << layer.program.instructions.size() << " instructions, "
-        << layer.program.segment_bytes.size() << " operands, words";
+  out << "sd_accel module, instruction set version " << isa::kVersion << ", " << regions_.size()
+      << " functions\n";
+  for (const CompiledRegion& region : regions_) {
+    out << region.name << ": " << region.program.instructions.size() << " instructions, "
+        << region.program.segment_bytes.size() << " operands, words";
     for (int i = 0; i < isa::kNumMem; ++i) {
-      if (layer.program.required_words[i] == 0) continue;
-      out << " " << isa::kMemories[i].name << "=" << layer.program.required_words[i];
+      if (region.program.required_words[i] == 0) continue;
+      out << " " << isa::kMemories[i].name << "=" << region.program.required_words[i];
     }
-    out << "\n  " << layer.description << "\n";
+    out << "\n  " << region.layers << "\n";
   }
   return out.str();
 }

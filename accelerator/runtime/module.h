@@ -16,23 +16,24 @@
 namespace sd {
 namespace runtime {
 
-/*! \brief One compiled layer: its function name, its description and its program. */
-struct CompiledLayer {
+/*! \brief One function: its name, the layers of its region and its program. */
+struct CompiledRegion {
   std::string name;
-  std::string description;  // JSON of the layer
-  std::string bytes;        // of the program
+  std::string layers;  // JSON array of layer records
+  std::string bytes;   // of the program
   Program program;
 };
 
 /*!
- * \brief Compiled layers as a TVM runtime module; calling a function simulates its program.
+ * \brief Compiled regions of layers as a TVM runtime module; calling a function simulates its
+ * program on the arguments: inputs, then results.
  *
  * Saved form (little endian): "SDMO", u32 version, then strings, each u64 length and bytes: the
- * configuration; u64 number of layers; for each its name, description and program.
+ * configuration; u64 number of functions; for each its name, layers and program.
  */
 class AcceleratorModule : public tvm::ffi::ModuleObj {
  public:
-  AcceleratorModule(const std::string& config_text, std::vector<CompiledLayer> layers);
+  AcceleratorModule(const std::string& config_text, std::vector<CompiledRegion> regions);
 
   const char* kind() const final { return "sd_accel"; }
   int GetPropertyMask() const final {
@@ -42,16 +43,20 @@ class AcceleratorModule : public tvm::ffi::ModuleObj {
   tvm::ffi::Bytes SaveToBytes() const final;
   tvm::ffi::String InspectSource(const tvm::ffi::String& format) const final;
 
-  /*! \brief Checks everything; throws sd::Error. */
-  static tvm::ffi::Module Create(const std::string& config_text, std::vector<CompiledLayer> layers);
+  /*! \brief Text of the configuration that it was compiled for. */
+  const std::string& config_text() const { return config_.text(); }
+
+  /*! \brief Checks everything; throws sd::Error. A single layer record becomes an array of one. */
+  static tvm::ffi::Module Create(const std::string& config_text,
+                                 std::vector<CompiledRegion> regions);
   static tvm::ffi::Module Load(const std::string& bytes);
 
  private:
-  const CompiledLayer* Find(const std::string& name) const;
-  void Call(const CompiledLayer& layer, tvm::ffi::PackedArgs args);
+  const CompiledRegion* Find(const std::string& name) const;
+  void Call(const CompiledRegion& region, tvm::ffi::PackedArgs args);
 
   Config config_;
-  std::vector<CompiledLayer> layers_;
+  std::vector<CompiledRegion> regions_;
   std::mutex mutex_;  // guards workspace_
   Workspace workspace_;
 };

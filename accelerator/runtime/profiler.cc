@@ -26,6 +26,7 @@ void Profiler::Start(const std::string& config_text, const std::string& mode) {
   open_ = true;
   options_ = std::move(options);
   records_.clear();
+  totals_ = Totals();
 }
 
 std::string Profiler::Stop() {
@@ -36,17 +37,24 @@ std::string Profiler::Stop() {
   return "[" + records_ + "]";
 }
 
+std::string Profiler::TotalsText() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return totals_.ToJson();
+}
+
 SessionOptions Profiler::options() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return options_;
 }
 
-void Profiler::Record(const std::string& name, const std::string& layer, const std::string& stats) {
+void Profiler::Record(const std::string& name, const std::string& layers, const RunResult& result) {
   JsonWriter json;
-  json.BeginObject().Key("name").String(name).Key("layer").Raw(layer).Key("stats").Raw(stats);
+  json.BeginObject().Key("name").String(name).Key("layers").Raw(layers);
+  json.Key("stats").Raw(result.json);
   json.EndObject();
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!open_) return;
+  totals_.Add(result.totals);
   if (!records_.empty()) records_ += ',';
   records_ += json.str();
 }

@@ -23,17 +23,25 @@ class Profiler {
 
   /*! \brief Opens a session; throws ConfigError if one is open. */
   void Start(const std::string& config_text, const std::string& mode);
-  /*! \brief Closes the session: JSON list of {"name", "layer", "stats"}. */
+  /*! \brief Closes the session: JSON list of {"name", "layers", "stats"}. */
   std::string Stop();
+  /*!
+   * \brief Sums over the calls of the open session, or of the last one, as JSON.
+   *
+   * They are added up here, call by call; nobody sums the records' parts for them.
+   */
+  std::string TotalsText() const;
   /*! \brief Options of the open session; outside one, the defaults. */
   SessionOptions options() const;
-  void Record(const std::string& name, const std::string& layer, const std::string& stats);
+  /*! \brief Keeps a call; `layers` is a JSON array. */
+  void Record(const std::string& name, const std::string& layers, const RunResult& result);
 
  private:
   mutable std::mutex mutex_;
   bool open_ = false;
   SessionOptions options_;
   std::string records_;
+  Totals totals_;
 };
 
 }  // namespace runtime

@@ -13,7 +13,7 @@ Config Config::Parse(const std::string& text) {
   std::istringstream stream(text);
   std::string line;
   for (int number = 1; std::getline(stream, line); ++number) {
-    if (line.empty()) continue;
+    if (line.empty() || line[0] == '#') continue;
     const size_t equals = line.find('=');
     const char* end = line.data() + line.size();
     int64_t value = 0;

@@ -10,7 +10,8 @@
 namespace sd {
 
 /*!
- * \brief An accelerator configuration: integers by key, from lines "key=value".
+ * \brief An accelerator configuration: integers by key, from lines "key=value"; lines that start
+ * with # are comments.
  *
  * The functional simulator only reads the sizes of the memories (`inp_kb` ...); timing and energy
  * read their own keys.

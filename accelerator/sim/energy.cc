@@ -63,6 +63,13 @@ EnergyBreakdown EnergyPrices::Price(const EventCounts& counts) const {
   return out;
 }
 
+void WriteEnergy(const EnergyBreakdown& energy, JsonWriter* json) {
+  json->Key("energy_fj").BeginObject();
+  for (int i = 0; i < kNumComponent; ++i) json->Key(kComponents[i]).Uint(energy.fj[i]);
+  json->EndObject();
+  json->Key("energy_total_fj").Uint(energy.total);
+}
+
 bool IsEnergyKey(const std::string& key) {
   return std::any_of(std::begin(kEvents), std::end(kEvents),
                      [&](const EventInfo& event) { return PriceKey(event) == key; });

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "config.h"
+#include "json.h"
 
 namespace sd {
 
@@ -102,6 +103,9 @@ struct EnergyBreakdown {
   std::array<uint64_t, kNumComponent> fj{};
   uint64_t total = 0;
 };
+
+/*! \brief Adds keys energy_fj and energy_total_fj to an open JSON object. */
+void WriteEnergy(const EnergyBreakdown& energy, JsonWriter* json);
 
 /*! \brief fJ of each event. */
 class EnergyPrices {

@@ -2,6 +2,8 @@
 
 #include <deque>
 #include <string>
+#include <unordered_map>
+#include <utility>
 
 #include "error.h"
 #include "unit.h"
@@ -25,16 +27,16 @@ class Executor {
   }
 
   Statistics Run() {
-    uint32_t layer = 0;
+    size_t layer = LayerAt(-1);
     for (size_t i = 0; i < program_.instructions.size(); ++i) {
       const Instruction& instruction = program_.instructions[i];
+      const auto* mark = std::get_if<isa::Mark>(&instruction.body);
+      if (mark != nullptr) layer = LayerAt(mark->layer);
       ++statistics_.instructions[static_cast<int>(instruction.opcode)];
+      ++statistics_.layers[layer].instructions[static_cast<int>(instruction.opcode)];
       if (instruction.queue != kNoQueue) {
         queues_[instruction.queue].push_back({i, layer});
-      } else if (const auto* mark = std::get_if<isa::Mark>(&instruction.body)) {
-        layer = mark->layer;
-        LayerCounts(layer, true);
-      } else {
+      } else if (mark == nullptr) {
         Drain();  // FENCE, FINISH
       }
     }
@@ -51,7 +53,7 @@ class Executor {
  private:
   struct Pending {
     size_t index;
-    uint32_t layer;
+    size_t layer;  // place in the statistics
   };
 
   void Drain() {
@@ -87,7 +89,8 @@ class Executor {
     Event event;
     event.index = pending.index;
     event.instruction = &instruction;
-    event.layer = pending.layer;
+    const int64_t layer = statistics_.layers[pending.layer].layer;
+    event.layer = layer < 0 ? 0 : static_cast<uint32_t>(layer);
     if (has_setw_) {
       event.setw = &setw_;
       event.geometry = &geometry_;
@@ -97,7 +100,7 @@ class Executor {
     Dispatch(unit, instruction);
     if (observer_ != nullptr) observer_->After(event, memories_);
     statistics_.total.Add(event.counts);
-    if (Counts* layer = LayerCounts(pending.layer, false)) layer->Add(event.counts);
+    statistics_.layers[pending.layer].counts.Add(event.counts);
     for (const int s : instruction.signal) {
       if (s < 0) continue;
       if (counts_[s] == kMaxCount) {
@@ -126,13 +129,14 @@ class Executor {
     }
   }
 
-  Counts* LayerCounts(uint32_t layer, bool create) {
-    for (auto& entry : statistics_.layers) {
-      if (entry.first == layer) return &entry.second;
+  /*! \brief Place of a layer in the statistics. */
+  size_t LayerAt(int64_t layer) {
+    const auto [it, is_new] = places_.emplace(layer, statistics_.layers.size());
+    if (is_new) {
+      statistics_.layers.emplace_back();
+      statistics_.layers.back().layer = layer;
     }
-    if (!create) return nullptr;
-    statistics_.layers.emplace_back(layer, Counts());
-    return &statistics_.layers.back().second;
+    return it->second;
   }
 
   [[noreturn]] void ThrowDeadlock() const {
@@ -163,6 +167,7 @@ class Executor {
   Memories& memories_;
   Observer* observer_;
   Statistics statistics_;
+  std::unordered_map<int64_t, size_t> places_;
   std::array<std::deque<Pending>, isa::kNumQueue> queues_;
   std::array<uint32_t, isa::kNumSemaphores> counts_{};
   isa::Setw setw_{};

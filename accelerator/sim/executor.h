@@ -3,7 +3,6 @@
 
 #include <array>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "observer.h"
@@ -12,12 +11,21 @@
 
 namespace sd {
 
+using InstructionCounts = std::array<uint64_t, isa::kNumOpcode>;
+
+/*! \brief Share of one layer. */
+struct LayerStatistics {
+  int64_t layer = -1;  // of MARK; -1: before the first
+  InstructionCounts instructions{};
+  Counts counts;
+};
+
 /*! \brief What a functional run did. */
 struct Statistics {
-  std::array<uint64_t, isa::kNumOpcode> instructions{};
+  InstructionCounts instructions{};
   Counts total;
-  /*! \brief By layer of MARK, in order of appearance; empty without MARK. */
-  std::vector<std::pair<uint32_t, Counts>> layers;
+  /*! \brief Shares by layer of MARK, in order of appearance; they add up to the above. */
+  std::vector<LayerStatistics> layers;
 };
 
 /*!

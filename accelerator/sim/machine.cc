@@ -28,9 +28,10 @@ class Reader {
   void CheckAllRead() const {
     std::istringstream stream(config_.text());
     for (std::string line; std::getline(stream, line);) {
+      if (line.empty() || line[0] == '#') continue;
       const std::string key = line.substr(0, line.find('='));
       // EnergyPrices reads the prices.
-      if (!key.empty() && seen_.count(key) == 0 && !IsEnergyKey(key)) {
+      if (seen_.count(key) == 0 && !IsEnergyKey(key)) {
         throw ConfigError("the configuration has an unknown key '" + key +
                           "'. What to do: pass AcceleratorConfig.to_text() of this version.");
       }

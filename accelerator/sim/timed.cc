@@ -60,15 +60,6 @@ void WriteEvents(JsonWriter* json, const EventCounts& events) {
   json->EndObject();
 }
 
-void WriteEnergy(JsonWriter* json, const EnergyBreakdown& energy) {
-  json->Key("energy_fj").BeginObject();
-  for (int i = 0; i < kNumComponent; ++i) {
-    json->Key(ComponentName(static_cast<Component>(i))).Uint(energy.fj[i]);
-  }
-  json->EndObject();
-  json->Key("energy_total_fj").Uint(energy.total);
-}
-
 }  // namespace
 
 TimedRun::TimedRun(const Config& config, const Program& program)
@@ -82,7 +73,7 @@ TimedRun::~TimedRun() = default;
 
 Observer* TimedRun::observer() { return collector_.get(); }
 
-void TimedRun::Write(JsonWriter* json, bool trace) const {
+TimedTotals TimedRun::Write(JsonWriter* json, bool trace) const {
   const Timing timing = TimeProgram(machine_, program_, data_);
   json->Key("cycles").Uint(timing.cycles);
   WriteQueues(json, timing);
@@ -95,7 +86,8 @@ void TimedRun::Write(JsonWriter* json, bool trace) const {
   }
   json->EndObject();
   WriteEvents(json, timing.events);
-  WriteEnergy(json, prices_.Price(timing.events));
+  const TimedTotals totals{timing.cycles, prices_.Price(timing.events)};
+  WriteEnergy(totals.energy, json);
   json->Key("layer_times").BeginArray();
   for (const LayerTime& layer : timing.layers) {
     if (layer.layer < 0 && timing.layers.size() > 1 && layer.cycles == 0 &&
@@ -109,16 +101,17 @@ void TimedRun::Write(JsonWriter* json, bool trace) const {
     }
     json->EndObject();
     WriteEvents(json, layer.events);
-    WriteEnergy(json, prices_.Price(layer.events));
+    WriteEnergy(prices_.Price(layer.events), json);
     json->EndObject();
   }
   json->EndArray();
-  if (!trace) return;
+  if (!trace) return totals;
   json->Key("trace").BeginArray();
   for (const Span& span : timing.spans) {
     json->BeginArray().Uint(span.issue).Uint(span.end).EndArray();
   }
   json->EndArray();
+  return totals;
 }
 
 }  // namespace sd

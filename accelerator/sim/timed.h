@@ -15,6 +15,12 @@
 
 namespace sd {
 
+/*! \brief Cycles and energy of a whole program. */
+struct TimedTotals {
+  uint64_t cycles = 0;
+  EnergyBreakdown energy;
+};
+
 /*!
  * \brief Timing and energy of one run: `WriteTimed` adds their keys to an open JSON object.
  *
@@ -35,7 +41,7 @@ class TimedRun {
    * \brief Times the program and writes cycles, busy, stall, idle, dram_busy, class_cycles, events,
    * energy_fj, energy_total_fj and layer_times; with `trace`, [issue, end] of every instruction.
    */
-  void Write(JsonWriter* json, bool trace = false) const;
+  TimedTotals Write(JsonWriter* json, bool trace = false) const;
 
  private:
   class Collector;

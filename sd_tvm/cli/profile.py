@@ -33,15 +33,14 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Run on the simulator with its timing model; show every layer's cycles and energy."""
-    from sd_tvm.accelerator import DEFAULT_CONFIG
     from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.profiling import profile as profile_model
     from sd_tvm.report import report_to_json, write_csv, write_html, write_json, write_trace
     from sd_tvm.report.trace import check_traceable
 
     # Everything that can be refused is refused before the work.
-    chosen = AcceleratorConfig.load(config or DEFAULT_CONFIG)
-    if trace is not None:
+    chosen = None if config is None else AcceleratorConfig.load(config)
+    if trace is not None and chosen is not None:
         check_traceable(chosen)
     inputs.check_folder_of(trace)
     if output is not None:

@@ -18,15 +18,13 @@ class ModelPrograms:
         Different programs and how many calls run each, in order of the first call.
     on_cpu
         Names of integer layers that the configuration cannot hold; a sweep leaves them out.
+    calls
+        Layer calls of all of them; a program may hold many layers.
     """
 
     programs: tuple[tuple[bytes, int], ...]
     on_cpu: tuple[str, ...]
-
-    @property
-    def calls(self) -> int:
-        """Layer calls."""
-        return sum(count for _, count in self.programs)
+    calls: int
 
     @property
     def instructions(self) -> int:
@@ -69,13 +67,16 @@ def compile_programs(model: Any, config: AcceleratorConfig, *, offload: Any = No
     for step in (*to_integer(mod), offload or Offload(config)):
         mod = step(mod)
     modules = mod.attrs.get(EXTERNAL_MODS, [])
-    code = {p.name: p.program for module in modules for p in saved_programs(module)}
+    code = {p.name: p for module in modules for p in saved_programs(module)}
     counts: dict[bytes, int] = {}
+    layers = 0
 
     def visit(expr: Any) -> None:
+        nonlocal layers
         if isinstance(expr, relax.ExternFunc) and str(expr.global_symbol) in code:
-            program = code[str(expr.global_symbol)]
-            counts[program] = counts.get(program, 0) + 1
+            found = code[str(expr.global_symbol)]
+            counts[found.program] = counts.get(found.program, 0) + 1
+            layers += len(found.layers)
 
     relax.analysis.post_order_visit(mod["main"], visit)
     if not counts:
@@ -88,4 +89,4 @@ def compile_programs(model: Any, config: AcceleratorConfig, *, offload: Any = No
     for row in node_reports(mod):
         if row.target == "cpu-integer":
             on_cpu.setdefault(row.layer, row.source_name)
-    return ModelPrograms(tuple(counts.items()), tuple(on_cpu.values()))
+    return ModelPrograms(tuple(counts.items()), tuple(on_cpu.values()), layers)

@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.disasm import format_instruction
@@ -37,6 +37,24 @@ _TITLES = {
 _COLOURS = {"token": "bad", "dispatch": "grey"}
 
 Event = dict[str, Any]
+
+
+class Call(NamedTuple):
+    """One run of a program.
+
+    Attributes
+    ----------
+    name
+        Name of the layer, or of the function if it has several.
+    program
+        Bytes of :class:`sd_tvm.accelerator.isa.Program`.
+    layers
+        Names of its layers, in the order that MARK counts; one or none: all of it is ``name``.
+    """
+
+    name: str
+    program: bytes
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,13 +140,13 @@ def check_traceable(config: AcceleratorConfig) -> None:
         )
 
 
-def trace_to_json(calls: Iterable[tuple[str, bytes]], config: AcceleratorConfig) -> str:
-    """Trace of layer calls, one after the other.
+def trace_to_json(calls: Iterable[Call | tuple[str, bytes]], config: AcceleratorConfig) -> str:
+    """Trace of calls, one after the other.
 
     Parameters
     ----------
     calls
-        Name and program of each call, in order of execution.
+        The calls, in order of execution.
     config
         Configuration to time them on.
 
@@ -155,7 +173,9 @@ def trace_to_json(calls: Iterable[tuple[str, bytes]], config: AcceleratorConfig)
     return head + ",\n".join(lines) + "\n]}\n"
 
 
-def write_trace(path: str | Path, calls: Iterable[tuple[str, bytes]], config: AcceleratorConfig) -> Path:
+def write_trace(
+    path: str | Path, calls: Iterable[Call | tuple[str, bytes]], config: AcceleratorConfig
+) -> Path:
     """Write :func:`trace_to_json`; returns the path.
 
     Raises
@@ -168,29 +188,61 @@ def write_trace(path: str | Path, calls: Iterable[tuple[str, bytes]], config: Ac
     return target
 
 
-def _events(calls: Iterable[tuple[str, bytes]], config: AcceleratorConfig) -> Iterator[Event]:
+def _events(calls: Iterable[Call | tuple[str, bytes]], config: AcceleratorConfig) -> Iterator[Event]:
     yield _meta("process_name", _LAYER_TRACK, name=f"{config.name}, 1 ns = 1 cycle")
     yield _track(_LAYER_TRACK, "layers")
     for queue in Queue:
         yield _track(_id(queue), _TITLES[queue])
     now = 0
-    timed: dict[bytes, tuple[int, list[tuple[Slice, Event]]]] = {}
-    for name, program in calls:
-        if program not in timed:
-            timed[program] = _timed(program, config)
-        cycles, body = timed[program]
-        yield _slice(_LAYER_TRACK, now, cycles, name, "layer", {"cycles": cycles})
-        for piece, event in body:
+    timed: dict[bytes, _Timed] = {}
+    for call in (Call(*c) for c in calls):
+        if call.program not in timed:
+            timed[call.program] = _timed(call.program, config)
+        found = timed[call.program]
+        regional = len(call.layers) > 1
+        kind = "region" if regional else "layer"
+        yield _slice(_LAYER_TRACK, now, found.cycles, call.name, kind, {"cycles": found.cycles})
+        if regional:
+            for start, end, layer in found.ends:
+                args = {"cycles": end - start}
+                yield _slice(_LAYER_TRACK, now + start, end - start, call.layers[layer], "layer", args)
+        for piece, event in found.body:
+            name = call.layers[found.layer_of[piece.index]] if regional else call.name
             yield _slice(
                 _id(piece.queue),
                 now + piece.start,
                 piece.end - piece.start,
                 **event | {"args": {"layer": name, **event["args"]}},
             )
-        now += cycles
+        now += found.cycles
 
 
-def _timed(program: bytes, config: AcceleratorConfig) -> tuple[int, list[tuple[Slice, Event]]]:
+@dataclass(frozen=True)
+class _Timed:
+    """A timed program: slices, layer of each instruction, and which layer moved its end when."""
+
+    cycles: int
+    body: list[tuple[Slice, Event]]
+    layer_of: list[int]
+    ends: list[tuple[int, int, int]]  # start, end, layer
+
+
+def _ends(spans: Sequence[Sequence[int]], layer_of: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Times by which each layer moved the end of the program, as the statistics share the cycles."""
+    ends: list[tuple[int, int, int]] = []
+    now = 0
+    for (_, end), layer in zip(spans, layer_of, strict=True):
+        if end <= now:
+            continue
+        if ends and ends[-1][2] == layer:
+            ends[-1] = (ends[-1][0], end, layer)
+        else:
+            ends.append((now, end, layer))
+        now = end
+    return ends
+
+
+def _timed(program: bytes, config: AcceleratorConfig) -> _Timed:
     stats = time_program(program, config, trace=True)
     decoded = Program.from_bytes(program).decoded()
     body: list[tuple[Slice, Event]] = []
@@ -204,7 +256,11 @@ def _timed(program: bytes, config: AcceleratorConfig) -> tuple[int, list[tuple[S
             title = "wait: " + (_semaphores(fields) if piece.kind == "token" else "dispatch")
             event = {"name": title, "kind": piece.kind, "args": args, "colour": _COLOURS[piece.kind]}
         body.append((piece, event))
-    return int(stats["cycles"]), body
+    layer, layer_of = 0, []
+    for name, fields in decoded:
+        layer = int(fields["layer"] or 0) if name == "MARK" else layer
+        layer_of.append(layer)
+    return _Timed(int(stats["cycles"]), body, layer_of, _ends(stats["trace"], layer_of))
 
 
 def _queue(name: str, fields: dict[str, int | None]) -> Queue | None:

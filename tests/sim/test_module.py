@@ -61,7 +61,7 @@ def test_kind_and_summary() -> None:
     assert module.is_binary_serializable()
     assert module.is_runnable()
     text = module.inspect_source()
-    assert "2 layers" in text
+    assert "2 functions" in text
     assert "b: 3 instructions, 2 operands, words OUT=3" in text
     assert not module.implements_function("c")
 
@@ -80,7 +80,7 @@ def test_operand_errors() -> None:
 
 
 def test_creation_errors() -> None:
-    with pytest.raises(ProgramError, match="two layers are named 'a'"):
+    with pytest.raises(ProgramError, match="two functions are named 'a'"):
         make(("a", "a"))
     with pytest.raises(ProgramError, match="1 names, 2 layers and 1 programs"):
         create_module(CONFIG, ["a"], ["{}", "{}"], [copy_program()])
@@ -115,8 +115,8 @@ def test_every_damaged_byte_is_refused_or_harmless() -> None:
             load(data[:n])
     with pytest.raises(ProgramError, match="trailing"):
         load(data + b"\0")
-    with pytest.raises(ProgramError, match="version 2"):
-        load(data[:4] + b"\2" + data[5:])
+    with pytest.raises(ProgramError, match="version 99"):
+        load(data[:4] + b"\x63" + data[5:])
     refused = 0
     for i in range(len(data)):
         damaged = data[:i] + bytes([data[i] ^ 0x41]) + data[i + 1 :]
@@ -203,7 +203,7 @@ def test_profiler() -> None:
         call(module["a"])
         call(module["b"])
     assert [r["name"] for r in profiler.records] == ["b", "a", "b"]
-    assert profiler.records[0]["layer"] == {"name": "b", "kind": "copy"}
+    assert profiler.records[0]["layers"] == [{"name": "b", "kind": "copy"}]
     assert profiler.records[0]["stats"]["bytes"]["dram_write"] == 48
     assert "cycles" not in profiler.records[0]["stats"]
     call(module["a"])
