@@ -34,6 +34,7 @@ unexport PYTHONPATH
 help:
 	@echo "make demo   EfficientNet-Lite0 in SD form on the simulated accelerator; report in demo-out/"
 	@echo "make test   all tests, on the installed package"
+	@echo "make nightly  the random tests in full: 10,000 programs of each invariant, an hour of fuzzing"
 	@echo "make lint   ruff, mypy --strict, clang-format, clang-tidy"
 	@echo "make results  the generated pages of docs/results"
 	@echo "make dev    editable install, and links that show the installed layout in the source tree"
@@ -46,6 +47,11 @@ demo: $(STAMP)/package $(STAMP)/demo
 # Run outside the root, so that the installed package is tested; tests/conftest.py checks that.
 test: $(STAMP)/package $(STAMP)/demo $(STAMP)/test
 	cd tests && SD_TVM_INSTALLED=1 ../$(BIN)/pytest -n $(JOBS) --durations=15 -c ../pyproject.toml --rootdir=.. $(PYTEST_ARGS) .
+
+# SD_SEED=... repeats a run.
+nightly: $(STAMP)/package $(STAMP)/demo $(STAMP)/test
+	cd tests && SD_TVM_INSTALLED=1 SD_PROGRAMS=10000 SD_FUZZ_SECONDS=1200 ../$(BIN)/pytest -n $(JOBS) \
+	  -c ../pyproject.toml --rootdir=.. $(PYTEST_ARGS) timing/test_laws.py sim/test_fuzz.py
 
 lint: $(STAMP)/package $(STAMP)/lint
 	$(BIN)/ruff check .

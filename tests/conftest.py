@@ -33,3 +33,13 @@ def pytest_configure(config: pytest.Config) -> None:
         where = Path(sd_tvm.__file__).resolve().parent
         if where.parent == Path(__file__).resolve().parent.parent:
             raise pytest.UsageError(f"sd_tvm is imported from {where}, not from the installed package")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What random tests saw, also when they pass: ``record_property("seen", text)``."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "call":
+                for name, text in report.user_properties:
+                    if name == "seen":
+                        terminalreporter.write_line(str(text))

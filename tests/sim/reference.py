@@ -47,6 +47,19 @@ def random_table(rng: np.random.Generator) -> tuple[list[int], list[int]]:
     return codes, values
 
 
+def pack_lanes(lanes: np.ndarray) -> np.ndarray:
+    """Storage units as words: lanes are nibbles (octets, units, planes, 32)."""
+    octets, units, planes, _ = lanes.shape
+    unit = np.zeros((octets, units, 16 * planes), np.uint8)
+    for plane in range(0, planes - 1, 2):
+        at = 16 * plane
+        unit[:, :, at : at + 32] = lanes[:, :, plane] | lanes[:, :, plane + 1] << 4
+    if planes % 2:
+        last = lanes[:, :, planes - 1]
+        unit[:, :, 16 * (planes - 1) :] = last[:, :, :16] | last[:, :, 16:] << 4
+    return unit.reshape(-1, 16)
+
+
 def raw_form(rng: np.random.Generator, m: int, cg: int, mg: int, ky: int, kx: int, inp_kx: int) -> Form:
     """Raw int8 weights."""
     w = rng.integers(-128, 128, (m, cg, ky, kx))
@@ -114,13 +127,6 @@ def coded_form(
                 c, y, x = _place(row, t, kind, s, ky, kx)
                 if c < cg:
                     weights[f, c, y, x] += sum(values[nibbles[k]] * int(bases[which, k, t]) for k in range(s))
-    unit = np.zeros((octets, max(slots // 4, 1), 16 * planes), np.uint8)
-    for plane in range(0, planes - 1, 2):
-        at = 16 * plane
-        unit[:, :, at : at + 32] = lanes[:, :, plane] | lanes[:, :, plane + 1] << 4
-    if planes % 2:
-        last = lanes[:, :, planes - 1]
-        unit[:, :, 16 * (planes - 1) :] = last[:, :, :16] | last[:, :, 16:] << 4
     padded = np.zeros((n_bases, -(-s * s // 16) * 16), np.int8)
     padded[:, : s * s] = bases.reshape(n_bases, -1)
     setw = {f"code{i}": c for i, c in enumerate(codes)} | {
@@ -140,7 +146,7 @@ def coded_form(
     return Form(
         setw,
         weights,
-        unit.reshape(-1, 16),
+        pack_lanes(lanes),
         padded.view(np.uint8).reshape(-1, 16),
         bitmaps.reshape(-1, 16),
         ids.reshape(-1, 16),

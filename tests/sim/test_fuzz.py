@@ -88,7 +88,14 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("sd_fuzz_module", write_module_corpus, "best"),
     ],
 )
-def test_fuzz(build: Path, tmp_path: Path, name: str, write: Callable[[Path], None], kernels: str) -> None:
+def test_fuzz(
+    build: Path,
+    tmp_path: Path,
+    name: str,
+    write: Callable[[Path], None],
+    kernels: str,
+    record_property: Callable[[str, object], None],
+) -> None:
     write(tmp_path / "seeds")
     (tmp_path / "found").mkdir()
     done = subprocess.run(
@@ -114,7 +121,7 @@ def test_fuzz(build: Path, tmp_path: Path, name: str, write: Callable[[Path], No
     reached = re.search(r"^reached: (.*)$", done.stderr, re.MULTILINE)
     assert reached is not None, done.stderr[-2000:]
     counts = {k: int(v) for k, v in (pair.split("=") for pair in reached[1].split())}
-    print(f"{name} ({kernels} kernels, seed {SEED}): {reached[1]}")
+    record_property("seen", f"{name}, {kernels} kernels, {SECONDS} s, seed {SEED}: {reached[1]}")
     assert counts["runs"] > 20 * SECONDS
     # Inputs must get past the checks, else nothing but the parser is tested.
     for stage in ("executed", "timed", "serial") if name == "sd_fuzz_program" else ("loaded", "finished"):

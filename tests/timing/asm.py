@@ -91,6 +91,11 @@ def unit() -> AcceleratorConfig:
     return AcceleratorConfig.load(UNIT)
 
 
+@cache
+def _values(config: AcceleratorConfig) -> dict[str, str]:
+    return dict(line.split("=") for line in config.to_text().split())
+
+
 @dataclass
 class Timer:
     """Times programs on one configuration."""
@@ -99,7 +104,7 @@ class Timer:
     overrides: dict[str, int] = field(default_factory=dict)
 
     def text(self) -> str:
-        values = dict(line.split("=") for line in self.config.to_text().split())
+        values = dict(_values(self.config))
         unknown = set(self.overrides) - set(values)
         assert not unknown, unknown
         values |= {k: str(v) for k, v in self.overrides.items()}

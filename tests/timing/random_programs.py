@@ -15,8 +15,29 @@ QUEUE_OF = {"LOAD": "LD", "STORE": "ST", "GEMM": "GE", "SETW": "GE", "ALU": "AL"
 FORM = setw(WMode.N4, cg=48)
 
 
+def _form(rng: random.Random) -> Op:
+    """Any weight form: conv, grouped or depthwise."""
+    mode = rng.choice(list(WMode))
+    ky, kx = rng.choice([(1, 1), (1, 1), (3, 3), (2, 5)])
+    cg = rng.choice([1, 3, 16, 48, rng.randint(2, 40)])
+    taps = mode != WMode.RAW8 and kx > 1
+    rows = cg * ky if taps else -(-cg // 3) * ky * kx
+    return setw(
+        mode,
+        cg=cg,
+        mg=1 if cg == 1 else rng.choice([7, 16, 4096]),
+        ky=ky,
+        kx=kx,
+        s=kx if taps else 3,
+        taps=taps,
+        kept_rows=rng.randint(1, rows) if mode == WMode.SHARED else 0,
+        group_tiles=1,
+        code3=rng.choice([0x10, 0x18]),
+    )
+
+
 def _instruction(rng: random.Random) -> Op:
-    match rng.randrange(7):
+    match rng.randrange(8):
         case 0 | 1:
             y = rng.randint(1, 3)
             x = rng.randint(1, 8)
@@ -35,6 +56,8 @@ def _instruction(rng: random.Random) -> Op:
         case 3 | 4:
             return gemm(rng.randint(1, 20), rng.randint(1, 9), rng.randint(1, 2))
         case 5:
+            return _form(rng)
+        case 6:
             return alu(rng.randint(1, 30), rng.choice(["REQ", "ADD"]))
     return op("NOP", queue=rng.randrange(4))
 
@@ -73,8 +96,11 @@ def generate(rng: random.Random, length: int) -> list[Op]:
 def tasks(m: costs.Machine, ops: list[Op]) -> list[Task]:
     """Phases of each instruction, from the enumerating cost reference."""
     out = []
+    form = FORM
     for o in ops:
         phases: dict[str, int] = {}
+        if o.name == "SETW":
+            form = o
         match o.name:
             case "LOAD":
                 phases = costs.load(m, o)
@@ -83,7 +109,7 @@ def tasks(m: costs.Machine, ops: list[Op]) -> list[Task]:
             case "ALU":
                 phases = costs.alu(m, o)
             case "GEMM":
-                phases = {"front": costs.gemm(m, o.fields, FORM.fields).cycles}
+                phases = {"front": costs.gemm(m, o.fields, form.fields).cycles}
             case "SETW":
                 phases = {"front": m["decode_cycles"] + 1}
             case "NOP":
