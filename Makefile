@@ -28,7 +28,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 # A source tree on PYTHONPATH must not hide the package that was just installed.
 unexport PYTHONPATH
 
-.PHONY: demo test lint results dev clean help
+.PHONY: demo test nightly lint results dev clean help
 .DEFAULT_GOAL := help
 
 help:
