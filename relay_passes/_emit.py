@@ -17,13 +17,16 @@ from sd_tvm._tvm import ir, relax
 from sd_tvm.errors import NumericsError
 from sd_tvm.layers import ConvLayer, Layer, blocks16
 from sd_tvm.numerics.qparams import QParams
-from sd_tvm.relay_passes import _integer, _layout
+from sd_tvm.relay_passes import _integer, _integer_elementwise, _layout
 from sd_tvm.relay_passes._dynamic import DYNAMIC, build_scale
+from sd_tvm.relay_passes._elementwise import resize_factor
 from sd_tvm.relay_passes._integer import ConvGeometry, Integer
 from sd_tvm.relay_passes._layout import Layout
 from sd_tvm.relay_passes._match import Group
 from sd_tvm.relay_passes._matmul import is_symmetric, product, symmetric
+from sd_tvm.relay_passes._modes import KEEP_SCALE
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, const, static_shape
+from sd_tvm.relay_passes._unary import function_name
 from sd_tvm.relay_passes._weights import identifier
 from sd_tvm.relay_passes.legality import Node, as_nchw, pool_geometry
 from sd_tvm.schedules.ops import (
@@ -131,8 +134,8 @@ class Emitter:
             mode becomes ``cpu``, with the reason, when its numbers do not fit.
         """
         if group.mode in ("view", "move"):
-            source = self._blocked[group.inputs[0]]
-            if group.mode == "move":
+            source = self._blocked.get(group.inputs[0])
+            if source is None or group.mode == "move":
                 source = self._quantised(group.inputs[0], group.layouts[0])
             self._blocked[group.tail] = _Blocked(source.var, source.qparams, _planned(group))
             self._pending.add(group.tail)
@@ -159,8 +162,8 @@ class Emitter:
         self._note = ""
         inputs = [self._quantised(v, at) for v, at in zip(group.inputs, group.layouts, strict=True)]
         symbol, result = self._call_layer(integer, [b.var for b in inputs])
-        is_max = group.head.op.name == "relax.nn.max_pool2d"
-        out = inputs[0].qparams if is_max else self.qparams[group.tail.name]
+        keeps = group.head.op.name in KEEP_SCALE
+        out = inputs[0].qparams if keeps else self.qparams[group.tail.name]
         self._blocked[group.tail] = _Blocked(result, out, _planned(group))
         self._pending.add(group.tail)
         return symbol, "; ".join(note for note in (integer.note, self._note) if note)
@@ -171,7 +174,22 @@ class Emitter:
         shape, call = _image(static_shape(group.inputs[0]) or (), group.layouts[0]), group.head
         if call.op.name == "relax.nn.max_pool2d":
             return _integer.pool(name, "max", shape, pool_geometry(Node(call, group.tail)), xs[0], xs[0])
+        if group.role == "resize":
+            return _integer_elementwise.resize(name, shape, resize_factor(call) or (1, 1), xs[0])
         out = self.qparams[group.tail.name]
+        if group.role == "lut" and group.table is not None:
+            table = group.table(xs[0], out, name)
+            return _integer_elementwise.lut(name, shape, table, function_name(group.members), xs[0], out)
+        if group.role == "mul":
+            alike = static_shape(group.inputs[0]) == static_shape(group.inputs[1])
+            return _integer_elementwise.mul(
+                name, shape, xs[0], xs[1], out, group.bounds, b_per_channel=not alike
+            )
+        if group.role == "concat":
+            shapes = [
+                _image(static_shape(v) or (), at) for v, at in zip(group.inputs, group.layouts, strict=True)
+            ]
+            return _integer_elementwise.concat(name, shapes, xs, out, group.bounds)
         if group.role in ("conv", "dense") and group.weight is not None:
             geometry = conv_geometry(call)
             return _integer.conv(name, shape, group.weight[1], group.bias, geometry, xs[0], out, group.bounds)

@@ -32,7 +32,7 @@ _RANGE: dict[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127)}
 #: Precision of the common scale of an addition (docs/numerics.md).
 _ADD_SHIFT = 20
 #: Largest |q - z| of an 8-bit activation.
-_MAX_Q = 255
+MAX_Q = 255
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,16 @@ def _multipliers(real: npt.NDArray[np.float64]) -> tuple[IntArray, IntArray]:
     return np.array([p[0] for p in pairs], np.int64), np.array([p[1] for p in pairs], np.int64)
 
 
-def _check_shifts(name: str, peaks: list[float], real: npt.NDArray[np.float64]) -> None:
+def check_shifts(name: str, peaks: list[float], real: npt.NDArray[np.float64]) -> None:
     """Refuse multipliers whose left shift could take values of these magnitudes out of int32."""
     left = np.maximum(_multipliers(real)[1], 0)
     check_left_shift(np.ceil(np.array(peaks)).astype(np.int64), left, name=name)
 
 
-def _words(
+def words_of(
     bias: IntArray, real: npt.NDArray[np.float64], out: QParams, bounds: Bounds, *, pad: bool
 ) -> npt.NDArray[np.int32]:
+    """Quantisation words of real multipliers."""
     m0, shift = _multipliers(real)
     return pack_qp(bias, m0, shift, out.zero_point, *clip_range(out, bounds), pad_to_16=pad)
 
@@ -228,9 +229,9 @@ def add(name: str, shape: NCHW, a: QParams, b: QParams, out: QParams, bounds: Bo
     one = float(2**_ADD_SHIFT)
     real = np.array([one * a.scale / common, one * b.scale / common, common / (one * out.scale)])
     # each side is rounded once, to at most one unit more
-    total = _MAX_Q * (real[0] + real[1]) + 2
-    _check_shifts(name, [_MAX_Q, _MAX_Q, total], real)
-    words = _words(np.zeros(3, np.int64), real, out, bounds, pad=False)
+    total = MAX_Q * (real[0] + real[1]) + 2
+    check_shifts(name, [MAX_Q, MAX_Q, total], real)
+    words = words_of(np.zeros(3, np.int64), real, out, bounds, pad=False)
     layer = AddLayer(
         name=name,
         batch=shape[0],
@@ -272,8 +273,8 @@ def pool(
     if mode == "max":
         return Integer(layer, [])
     real = np.array([x.scale / (out.scale * kernel[0] * kernel[1])])
-    _check_shifts(name, [_MAX_Q * kernel[0] * kernel[1]], real)
-    return Integer(layer, [_words(np.zeros(1, np.int64), real, out, bounds, pad=False)])
+    check_shifts(name, [MAX_Q * kernel[0] * kernel[1]], real)
+    return Integer(layer, [words_of(np.zeros(1, np.int64), real, out, bounds, pad=False)])
 
 
 def requant(name: str, shape: NCHW, x: QParams, out: QParams, bounds: Bounds) -> Integer:
@@ -288,5 +289,5 @@ def requant(name: str, shape: NCHW, x: QParams, out: QParams, bounds: Bounds) ->
         out_dtype=out.dtype,
     )
     real = np.array([x.scale / out.scale])
-    _check_shifts(name, [_MAX_Q], real)
-    return Integer(layer, [_words(np.zeros(1, np.int64), real, out, bounds, pad=False)])
+    check_shifts(name, [MAX_Q], real)
+    return Integer(layer, [words_of(np.zeros(1, np.int64), real, out, bounds, pad=False)])

@@ -6,8 +6,10 @@ follow it and that nothing else reads. Every other binding is a group of its own
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +19,7 @@ from sd_tvm._tvm import relax
 from sd_tvm.relay_passes._integer import NO_BOUNDS, Bounds
 from sd_tvm.relay_passes._layout import Layout
 from sd_tvm.relay_passes._rewrite import Expr, _vars_in, constant, is_call, static_shape
+from sd_tvm.relay_passes._unary import make_table, match_function
 from sd_tvm.relay_passes.legality import Node, Role, check, clip_bounds
 from sd_tvm.weights.tensor import Weight
 
@@ -26,7 +29,9 @@ Mode = Literal["keep", "cpu", "view", "move", "q8", "i32", "dynamic"]
 #: scales the int32 sums; dynamic: as i32, the input's scale is computed at run time.
 INTEGER: tuple[Mode, ...] = ("q8", "i32", "dynamic")
 
-_WITH_TAIL: tuple[Role, ...] = ("conv", "dense", "matmul", "add", "activation", "pool")
+_WITH_TAIL: tuple[Role, ...] = ("conv", "dense", "matmul", "add", "activation", "pool", "mul", "concat")
+#: Roles all of whose operands are activations.
+_ALL_OPERANDS: tuple[Role, ...] = ("add", "matmul", "mul", "concat")
 
 
 @dataclass
@@ -49,6 +54,8 @@ class Group:
         (layer name, weight) of a convolution or dense layer.
     mode, reason
         How it runs, and why not better.
+    table
+        Table of a function of one value, given the quantisation of argument and result, and a name.
     layouts, layout
         How each input and the result lie in memory, settled with the mode.
     """
@@ -62,6 +69,7 @@ class Group:
     mode: Mode = "keep"
     reason: str = ""
     inputs: list[Expr] = field(default_factory=list)
+    table: Callable[..., npt.NDArray[Any]] | None = None
     layouts: list[Layout] = field(default_factory=list)
     layout: Layout | None = None
 
@@ -158,22 +166,31 @@ class Matcher:
         """Groups in the order of their results."""
         taken: set[Expr] = set()
         at_tail: dict[Expr, Group] = {}
-        for var, value in self.bindings:
+        for index, (var, value) in enumerate(self.bindings):
             if var not in taken:
-                group = self._group(var, value)
+                group = self._group(index, var, value)
                 taken.update(v for v, _ in group.members)
                 at_tail[group.tail] = group
         return [at_tail[var] for var, _ in self.bindings if var in at_tail]
 
-    def _group(self, var: Expr, value: Expr) -> Group:
+    def _group(self, index: int, var: Expr, value: Expr) -> Group:
         if not isinstance(value, relax.Call) or var in self.weights or self._is_constant(var):
             return Group([(var, value)])
+        function = match_function(self.bindings, index, self.uses, self.values)
+        if function is not None:
+            source, members = function
+            table = partial(make_table, members, source, self.values)
+            return Group(members, "lut", mode="q8", inputs=[source], table=table)
         weight = self.weights.get(value.args[1]) if len(value.args) > 1 else None
         row, reason = check(Node(value, var, weight is not None))
         if row is None or reason:
             return Group([(var, value)], row.role if row else None, mode="cpu", reason=reason)
-        n_inputs = 2 if row.role in ("add", "matmul") else 1
-        group = Group([(var, value)], row.role, weight=weight, mode="q8", inputs=list(value.args[:n_inputs]))
+        inputs = Node(value, var).inputs if row.role in _ALL_OPERANDS else list(value.args[:1])
+        if row.role == "lut":
+            return Group([(var, value)], "lut", mode="cpu", reason="its operand is no variable")
+        if row.role == "mul":  # the tensor with all pixels comes first
+            inputs.sort(key=lambda v: -math.prod(static_shape(v) or ()))
+        group = Group([(var, value)], row.role, weight=weight, mode="q8", inputs=inputs)
         if row.role == "activation":
             group.bounds = clip_bounds(value)
         if row.role in _WITH_TAIL and value.op.name != "relax.nn.max_pool2d":

@@ -15,7 +15,7 @@ import numpy as np
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.numerics.bounds import Q_MAX
 from sd_tvm.numerics.qparams import QParams
-from sd_tvm.relay_passes._integer import NO_BOUNDS, Bounds, Integer, _check_shifts, _words
+from sd_tvm.relay_passes._integer import NO_BOUNDS, Bounds, Integer, check_shifts, words_of
 from sd_tvm.relay_passes._rewrite import Expr, constant, is_call
 
 VIEWS = (
@@ -112,9 +112,9 @@ def product(
     """
     groups, rows, k, m = sizes
     real = np.array([gain * a.scale * b.scale / out.scale])
-    _check_shifts(name, [float(k * Q_MAX[a.dtype] * Q_MAX["int8"])], real)
+    check_shifts(name, [float(k * Q_MAX[a.dtype] * Q_MAX["int8"])], real)
     m_all = groups * blocks16(m) * LANES
-    words = _words(np.zeros(m_all, np.int64), np.repeat(real, m_all), out, bounds, pad=True)
+    words = words_of(np.zeros(m_all, np.int64), np.repeat(real, m_all), out, bounds, pad=True)
     layer = ConvLayer(
         name=name,
         batch=1,

@@ -12,7 +12,11 @@ from sd_tvm.relay_passes._rewrite import Expr, _vars_in, static_shape
 from sd_tvm.relay_passes.legality import Role
 
 #: Roles whose layers read and write (N, C, H, W) and no other order of axes.
-_SPATIAL: tuple[Role, ...] = ("conv", "pool")
+_SPATIAL: tuple[Role, ...] = ("conv", "pool", "concat", "resize")
+#: Roles that are worth it only if an operand is in 8 bits already.
+_AFTER_INTEGER: tuple[Role, ...] = ("lut", "mul", "concat", "resize")
+#: Operators whose result has the scale and zero point of their operand.
+KEEP_SCALE = ("relax.nn.max_pool2d", "relax.image.resize2d")
 
 
 def choose_modes(groups: Iterable[Group], calibrated: set[str]) -> None:
@@ -36,15 +40,24 @@ def choose_modes(groups: Iterable[Group], calibrated: set[str]) -> None:
                 quantised[group.tail] = group.layout
                 for var, layout in zip(group.inputs, group.layouts, strict=True):
                     quantised.setdefault(var, layout)
+    made = {group.tail for group in ordered if group.mode in ("q8", "view", "move")}
     needed: set[Expr] = set()  # read in 8 bit, or by a float32 operator
+    as_float: set[Expr] = set()  # read by a float32 operator
     for group in reversed(ordered):
-        if group.mode in ("view", "move") and group.tail not in needed:
+        views = group.mode in ("view", "move")
+        if views and group.tail not in needed:
             group.mode, group.reason = "cpu", "reads a float32 result"
-        elif group.mode != "keep":
+        elif views and group.inputs[0] not in made and group.tail in as_float:
+            group.mode, group.reason = "cpu", "reads a float32 value"
+            made.discard(group.tail)
+        if group.mode != "keep":
             linear = group.role in ("conv", "dense") and group.bounds == NO_BOUNDS
             if group.mode == "q8" and linear and group.tail not in needed:
                 group.mode, group.reason = "i32", "a result of the graph: the host scales its int32 sums"
-            needed.update(v for _, value in group.members for v in _vars_in(value))
+            read = [v for _, value in group.members for v in _vars_in(value)]
+            needed.update(read)
+            if group.mode in ("cpu", "dynamic"):
+                as_float.update(read)
 
 
 def _choose(group: Group, quantised: Mapping[Expr, Layout], calibrated: set[str]) -> None:
@@ -52,14 +65,14 @@ def _choose(group: Group, quantised: Mapping[Expr, Layout], calibrated: set[str]
         return var in quantised or getattr(var, "name", None) in calibrated
 
     missing = [v for v in group.inputs if not known(v)]
-    result_known = str(group.tail.name) in calibrated or group.head.op.name == "relax.nn.max_pool2d"
+    result_known = str(group.tail.name) in calibrated or group.head.op.name in KEEP_SCALE
     if group.role == "view":
         before, after = static_shape(group.inputs[0]), static_shape(group.tail)
-        if group.inputs[0] not in quantised:
+        if group.layout is None and group.inputs[0] not in quantised or missing:
             group.mode, group.reason = "cpu", "reads a float32 value"
         elif group.layout is None:
             group.mode, group.reason = "cpu", f"{before} -> {after} moves data"
-        elif group.layouts[0] != quantised[group.inputs[0]]:
+        elif group.inputs[0] in quantised and group.layouts[0] != quantised[group.inputs[0]]:
             group.mode = "move"
             group.reason = f"{before} -> {after} moves data: the host orders its 8-bit values anew"
         else:
@@ -70,6 +83,8 @@ def _choose(group: Group, quantised: Mapping[Expr, Layout], calibrated: set[str]
             group.reason = "no calibration: the input's scale is computed at run time"
         elif not result_known:
             group.mode, group.reason = "i32", "no calibration of the result: the host scales int32 sums"
+    elif group.role in _AFTER_INTEGER and not any(v in quantised for v in group.inputs):
+        group.mode, group.reason = "cpu", "reads float32 values only: nothing is gained by 8 bits"
     elif missing or not result_known:
         names = [str(v.name) for v in missing] or [str(group.tail.name)]
         group.mode, group.reason = "cpu", f"no calibration of {', '.join(names)}"
@@ -95,11 +110,26 @@ def layout_wishes(groups: Sequence[Group]) -> dict[Expr, Layout]:
                 wishes[var] = _layout.channels_last(shape)
             elif group.role == "matmul":
                 wishes[var] = _layout.matrices(shape)
-            elif group.role != "view" and not _follows_inputs(group):
+            elif group.role == "view":
+                before = _before_view(group, wishes)
+                if before is not None:
+                    wishes[var] = before
+            elif not _follows_inputs(group):
                 wishes[var] = _layout.channels_first(shape)
-            elif group.role != "view" and group.tail in wishes:
+            elif group.tail in wishes:
                 wishes[var] = wishes[group.tail]
     return wishes
+
+
+def _before_view(group: Group, wishes: Mapping[Expr, Layout]) -> Layout | None:
+    """Layout of a view's input that gives its result the layout wished for, None if there is none."""
+    if group.tail not in wishes:
+        return None
+    shape, result, call = static_shape(group.inputs[0]) or (), static_shape(group.tail) or (), group.head
+    if call.op.name != "relax.permute_dims":
+        return _layout.reshaped(wishes[group.tail], result, shape)
+    order = _order(call, len(shape))
+    return _layout.permuted(wishes[group.tail], [order.index(a) for a in range(len(shape))])
 
 
 def plan_layout(group: Group, known: Mapping[Expr, Layout], wishes: Mapping[Expr, Layout]) -> None:
@@ -125,6 +155,10 @@ def plan_layout(group: Group, known: Mapping[Expr, Layout], wishes: Mapping[Expr
                 before = _layout.reshaped(want, result, shapes[0])
                 if before is not None:
                     group.layouts, group.layout = [before], want
+        else:
+            before = _before_view(group, wishes)
+            if before is not None:
+                group.layouts, group.layout = [before], wishes[group.tail]
     elif group.role == "dense":
         want, have = _layout.channels_last(shapes[0]), known.get(group.inputs[0])
         last = tuple(a for a in (len(shapes[0]) - 1,) if shapes[0][a] != 1)
@@ -153,6 +187,10 @@ def view_layout(call: Expr, layout: Layout, before: tuple[int, ...], after: tupl
     """Layout of the result of a reshape or permutation that moves nothing, else None."""
     if call.op.name != "relax.permute_dims":
         return _layout.reshaped(layout, before, after)
+    return _layout.permuted(layout, _order(call, len(before)))
+
+
+def _order(call: Expr, rank: int) -> list[int]:
+    """Axes of a permutation."""
     axes = call.attrs.axes
-    order = [int(a) for a in axes] if axes is not None else list(range(len(before)))[::-1]
-    return _layout.permuted(layout, order)
+    return [int(a) for a in axes] if axes is not None else list(range(rank))[::-1]

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sd_tvm._tvm import relax
+from sd_tvm.relay_passes._elementwise import HOST, UNARY, channels_side_by_side, enlarges, factors
 from sd_tvm.relay_passes._rewrite import Expr, constant, static_shape
 
-Role = Literal["conv", "dense", "bias", "add", "pool", "activation", "view", "matmul"]
+Role = Literal[
+    "conv", "dense", "bias", "add", "pool", "activation", "view", "matmul", "lut", "mul", "concat", "resize",
+]
 Shape = tuple[int, ...]
 
 #: Largest kernel extent and stride an instruction can express (bits of GEMM's loops and strides).
@@ -40,8 +43,9 @@ class Node:
 
     @property
     def inputs(self) -> list[Expr]:
-        """Tensor operands."""
-        return [a for a in self.call.args if isinstance(a.ty, relax.TensorType)]
+        """Tensor operands, those of a tuple one by one."""
+        args = [f for a in self.call.args for f in (a.fields if isinstance(a, relax.Tuple) else [a])]
+        return [a for a in args if isinstance(a.ty, relax.TensorType)]
 
     @property
     def shape(self) -> Shape | None:
@@ -67,8 +71,9 @@ class Operator:
     op
         Relax operator.
     role
-        What it becomes: a layer (``conv``, ``dense``, ``add``, ``pool``), the tail of one (``bias``),
-        either (``activation``), or nothing at all (``view``: the blocked layout does not change).
+        What it becomes: a layer (``conv``, ``dense``, ``add``, ``pool``, ``lut``, ``mul``, ``concat``,
+        ``resize``), the tail of one (``bias``), either (``activation``), or nothing at all (``view``: the
+        blocked layout does not change).
     doc
         One sentence for the documentation.
     constraints
@@ -245,6 +250,11 @@ COUNTS_PADDING = Constraint("count-include-pad", "no padding, or it counts", _co
 OVER_HW = Constraint("axes", "rank 4, over H and W", _over_hw)
 TO_ONE = Constraint("output-size", "output size (1, 1)", _to_one)
 BOUNDS = Constraint("bounds", "bounds are numbers", _bounds)
+FACTORS = Constraint(
+    "factors", "two tensors of one shape, or (N, C, 1, 1) with (N, C, H, W); none of them constant", factors
+)
+SIDE_BY_SIDE = Constraint("axis", "along channels (axis 1), no constants", channels_side_by_side)
+ENLARGES = Constraint("nearest", "NCHW, nearest neighbours, whole factors", enlarges)
 #: Row of a matrix product whose second operand is no weight.
 PRODUCT = "relax.matmul of activations"
 _ANY = (STATIC, FLOAT32)
@@ -290,6 +300,23 @@ OPERATORS: dict[str, Operator] = {
         Operator("relax.mean", "pool", "Global average, dimensions kept or not.", (*_ANY, OVER_HW)),
         Operator("relax.nn.adaptive_avg_pool2d", "pool", "Global average.", (*_ANY, POOL_NCHW, TO_ONE)),
         *(
+            Operator(op, "lut", f"{doc} A table of 256 entries, with what is joined to it.", (*_ANY, RANK))
+            for op, doc in UNARY.items()
+        ),
+        Operator(
+            "relax.multiply",
+            "mul",
+            "Product of two tensors (gates, squeeze-and-excite); with a number or of one value: a table.",
+            (*_ANY, RANK, FACTORS),
+        ),
+        Operator(
+            "relax.concat",
+            "concat",
+            "Channels side by side, rescaled; on sd_accel if all parts but the last are multiples of 16.",
+            (*_ANY, RANK, SIDE_BY_SIDE),
+        ),
+        Operator("relax.image.resize2d", "resize", "Enlargement.", (*_ANY, ENLARGES)),
+        *(
             Operator(op, "view", "No code where it names the same bytes of the blocked layout anew.", _ANY)
             for op in (
                 "relax.reshape",
@@ -311,12 +338,18 @@ def check(node: Node) -> tuple[Operator | None, str]:
         name = PRODUCT
     row = OPERATORS.get(name)
     if row is None:
-        return None, f"operator {name} is not supported"
+        return None, HOST.get(name, f"operator {name} is not supported")
     for constraint in row.constraints:
         reason = constraint.reason(node)
         if reason:
             return row, reason
     return row, ""
+
+
+def host_markdown() -> str:
+    """The operators that stay in float32, and why, for ``docs/operators.md``."""
+    lines = ["| operator | why it stays in float32 |", "|---|---|"]
+    return "\n".join([*lines, *(f"| `{op}` | {reason} |" for op, reason in HOST.items())]) + "\n"
 
 
 def markdown() -> str:

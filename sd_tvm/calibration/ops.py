@@ -7,6 +7,7 @@ then runs that one call through TVM.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -225,6 +226,15 @@ def _split(call: Any, args: Sequence[Any]) -> tuple[Array, ...]:
     return tuple(np.split(args[0], at, axis=int(call.attrs.axis)))
 
 
+def _strided_slice(_: Any, args: Sequence[Any]) -> Array:
+    axes, begin, end = ([int(getattr(v, "value", v)) for v in a] for a in args[1:4])
+    _need(len(args) == 4)
+    x: Array = args[0]
+    for axis, first, last in zip(axes, begin, end, strict=True):
+        x = x[(*[slice(None)] * (axis % x.ndim), slice(first, last))]
+    return x
+
+
 def _take(call: Any, args: Sequence[Any]) -> Array:
     axis = call.attrs.axis
     _need(isinstance(args[1], np.ndarray))
@@ -252,6 +262,51 @@ def _floats(function: Callable[[Array, Array], Any]) -> Evaluator:
     return run
 
 
+#: Values that :func:`math.erf` computes one by one: tables and small constants; TVM is faster for more.
+_FEW = 4096
+
+
+def _erf(x: Array) -> Array:
+    _need(x.size <= _FEW)
+    return np.array([math.erf(v) for v in x.reshape(-1)], np.float64).reshape(x.shape)
+
+
+def _gelu_tanh(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1.0 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+
+
+def _leaky(call: Any, args: Sequence[Any]) -> Array:
+    x = args[0]
+    return np.asarray(np.where(x > 0, x, x * x.dtype.type(call.attrs.alpha)))
+
+
+def _prelu(_: Any, args: Sequence[Any]) -> Array:
+    x, alpha = args
+    _need(alpha.size == 1)
+    return np.asarray(np.where(x > 0, x, x * alpha.reshape(()).astype(x.dtype)))
+
+
+def _softplus(call: Any, args: Sequence[Any]) -> Array:
+    x, beta = args[0], float(call.attrs.beta)
+    soft = np.logaddexp(0, beta * x) / beta
+    return np.asarray(np.where(beta * x > float(call.attrs.threshold), x, soft).astype(x.dtype))
+
+
+def _selu(x: Array) -> Array:
+    alpha, scale = 1.6732632423543772, 1.0507009873554805
+    return np.asarray(scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))))
+
+
+def _resize(call: Any, args: Sequence[Any]) -> Array:
+    """Nearest neighbours by whole factors."""
+    a, x, size = call.attrs, args[0], _ints(args[1].values)
+    _need(a.layout == "NCHW" and a.method == "nearest_neighbor")
+    mode = (str(a.coordinate_transformation_mode), str(a.rounding_method))
+    _need(mode == ("asymmetric", "floor") or (mode[0] == "half_pixel" and mode[1].startswith("round")))
+    _need(size[0] % x.shape[2] == 0 and size[1] % x.shape[3] == 0)
+    return np.asarray(x.repeat(size[0] // x.shape[2], axis=2).repeat(size[1] // x.shape[3], axis=3))
+
+
 def _sigmoid(x: Array) -> Array:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)))
 
@@ -270,6 +325,13 @@ EVALUATORS: dict[str, Evaluator] = {
     "relax.nn.relu": _unary(lambda x: np.maximum(x, 0)),
     "relax.nn.relu6": _unary(lambda x: np.clip(x, 0, 6)),
     "relax.nn.silu": _unary(lambda x: x * _sigmoid(x)),
+    "relax.nn.gelu": _unary(lambda x: 0.5 * x * (1.0 + _erf(x / math.sqrt(2)))),
+    "relax.nn.gelu_tanh": _unary(_gelu_tanh),
+    "relax.nn.leakyrelu": _leaky,
+    "relax.nn.prelu": _prelu,
+    "relax.nn.softplus": _softplus,
+    "relax.nn.selu": _unary(_selu),
+    "relax.erf": _unary(_erf),
     "relax.sigmoid": _unary(_sigmoid),
     "relax.clip": _clip,
     "relax.tanh": _unary(np.tanh),
@@ -300,7 +362,14 @@ EVALUATORS: dict[str, Evaluator] = {
     "relax.concat": _concat,
     "relax.split": _split,
     "relax.take": _take,
+    "relax.strided_slice": _strided_slice,
     "relax.astype": lambda call, args: args[0].astype(str(call.attrs.dtype)),
+    "relax.full": lambda _, args: np.full(_ints(args[0].values), args[1]),
+    "relax.image.resize2d": _resize,
+    "relax.greater": _binary(np.greater),
+    "relax.greater_equal": _binary(np.greater_equal),
+    "relax.less": _binary(np.less),
+    "relax.less_equal": _binary(np.less_equal),
     "relax.isnan": lambda _, args: np.isnan(args[0]),
     "relax.where": lambda _, args: np.where(args[0], args[1], args[2]),
 }

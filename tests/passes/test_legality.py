@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sd_tvm._tvm import relax
-from sd_tvm.relay_passes.legality import OPERATORS, PRODUCT, Node, check, markdown
+from sd_tvm.relay_passes.legality import OPERATORS, PRODUCT, Node, check, host_markdown, markdown
 
 
 def tensor(*shape: Any, dtype: str = "float32") -> Any:
@@ -43,6 +43,32 @@ ADMITTED: dict[str, Any] = {
     ),
     "relax.mean": lambda: op.mean(tensor(*X), [-1, -2]),
     "relax.nn.adaptive_avg_pool2d": lambda: op.nn.adaptive_avg_pool2d(tensor(*X), (1, 1)),
+    **{
+        f"relax.{name}": (lambda f=f: f(tensor(*X)))
+        for name, f in (
+            ("sigmoid", op.sigmoid),
+            ("tanh", op.tanh),
+            ("exp", op.exp),
+            ("log", op.log),
+            ("sqrt", op.sqrt),
+            ("rsqrt", op.rsqrt),
+            ("square", op.square),
+            ("negative", op.negative),
+            ("abs", op.abs),
+            ("erf", op.erf),
+            ("nn.silu", op.nn.silu),
+            ("nn.gelu", op.nn.gelu),
+            ("nn.gelu_tanh", op.nn.gelu_tanh),
+            ("nn.leakyrelu", op.nn.leakyrelu),
+            ("nn.softplus", op.nn.softplus),
+            ("nn.selu", op.nn.selu),
+        )
+    },
+    "relax.multiply": lambda: op.multiply(tensor(1, 8, 1, 1), tensor(*X)),
+    "relax.concat": lambda: op.concat([tensor(*X), tensor(1, 3, 6, 6)], axis=1),
+    "relax.image.resize2d": lambda: op.image.resize2d(
+        tensor(*X), (12, 18), layout="NCHW", method="nearest_neighbor"
+    ),
     "relax.reshape": lambda: op.reshape(tensor(2, 8, 1, 1), (2, 8)),
     "relax.flatten": lambda: op.flatten(tensor(1)),
     "relax.squeeze": lambda: op.squeeze(tensor(2, 8, 1, 1), [2, 3]),
@@ -74,6 +100,29 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "weight of rank 3": (lambda: op.matmul(tensor(1, 3, 8), weight(1, 8, 4)), "ranks [3, 3]"),
     "product of one matrix": (lambda: op.matmul(tensor(2, 5, 8), tensor(8, 5)), "broadcasts"),
     "broadcast": (lambda: op.add(tensor(*X), tensor(1, 8, 1, 1)), "broadcasts"),
+    "product broadcast": (lambda: op.multiply(tensor(*X), tensor(1, 1, 6, 6)), "broadcasts"),
+    "constant factor": (lambda: op.multiply(tensor(*X), weight(1, 8, 1, 1)), "constant"),
+    "concatenated rows": (lambda: op.concat([tensor(*X), tensor(*X)], axis=2), "axis 2"),
+    "concatenated constant": (lambda: op.concat([tensor(*X), weight(*X)], axis=1), "constant"),
+    "bilinear": (
+        lambda: op.image.resize2d(tensor(*X), (12, 12), layout="NCHW", method="linear"),
+        "linear interpolation",
+    ),
+    "no whole factor": (
+        lambda: op.image.resize2d(tensor(*X), (9, 12), layout="NCHW", method="nearest_neighbor"),
+        "no whole factor",
+    ),
+    "aligned corners": (
+        lambda: op.image.resize2d(
+            tensor(*X),
+            (12, 12),
+            layout="NCHW",
+            method="nearest_neighbor",
+            coordinate_transformation_mode="align_corners",
+        ),
+        "align_corners",
+    ),
+    "softmax": (lambda: op.nn.softmax(tensor(*X)), "softmax divides by a sum"),
     "constant operand": (lambda: op.add(tensor(*X), weight(*X)), "constant"),
     "pool layout": (lambda: op.nn.max_pool2d(tensor(1, 6, 6, 8), (2, 2), layout="NHWC"), "layout"),
     "pool dilation": (lambda: op.nn.max_pool2d(tensor(*X), (2, 2), dilation=(2, 2)), "dilated"),
@@ -84,7 +133,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "mean over all": (lambda: op.mean(tensor(*X)), "not H and W"),
     "mean of rank 3": (lambda: op.mean(tensor(1, 8, 6), [2]), "not H and W"),
     "adaptive to 2": (lambda: op.nn.adaptive_avg_pool2d(tensor(*X), (2, 2)), "output size"),
-    "unknown operator": (lambda: op.nn.softmax(tensor(*X)), "not supported"),
+    "unknown operator": (lambda: op.argmax(tensor(*X), 1), "not supported"),
 }
 
 #: Cases that are products of two activations.
@@ -139,5 +188,6 @@ def test_documentation_names_every_operator() -> None:
 
 def test_page_of_operators_is_up_to_date() -> None:
     page = Path(__file__).resolve().parents[2].joinpath("docs", "operators.md").read_text(encoding="utf-8")
-    table = page.partition("<!-- begin operators -->\n")[2].partition("<!-- end operators -->")[0]
-    assert table == markdown(), "paste sd_tvm.relay_passes.legality.markdown() between the marks"
+    for mark, make in (("operators", markdown), ("host", host_markdown)):
+        table = page.partition(f"<!-- begin {mark} -->\n")[2].partition(f"<!-- end {mark} -->")[0]
+        assert table == make(), f"paste relay_passes.legality.{make.__name__}() between the marks"

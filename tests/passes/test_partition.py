@@ -82,11 +82,12 @@ def test_layers_of_a_calibrated_network_are_integer() -> None:
 def test_reasons() -> None:
     rows = report(integer(nets.softmax_between(), ALL_SD)[1])
     assert rows["soft"].target == "cpu"
-    assert "softmax is not supported" in rows["soft"].reason
+    assert "softmax divides by a sum" in rows["soft"].reason
     rows = report(integer(nets.flatten_moves_data(), ALL_SD)[1])
     assert "moves data" in rows["flat"].reason
     rows = report(integer(nets.sigmoid_gate(), ALL_SD)[1])
-    assert "multiply is not supported" in rows["silu"].reason
+    assert "a table: sigmoid, multiply" in rows["gate"].reason
+    assert rows["silu"].layer == rows["gate"].layer
 
 
 def test_what_the_recipe_leaves_out_stays_float32() -> None:
