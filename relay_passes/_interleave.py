@@ -79,10 +79,9 @@ def match(
     var: Expr, value: Expr, uses: Mapping[Expr, int], consumer: Mapping[Expr, tuple[Expr, Expr]]
 ) -> Interleave | None:
     """The depth to space that begins with a binding, None if none does or its words would be cut."""
-    before, apart = (
-        static_shape(value.args[0]) if is_call(value, "relax.reshape") else None,
-        static_shape(var),
-    )
+    if not is_call(value, "relax.reshape"):
+        return None
+    before, apart = static_shape(value.args[0]), static_shape(var)
     if before is None or apart is None or len(before) != 4 or len(apart) != 6:
         return None
     n, fy, fx, m, t, u = apart

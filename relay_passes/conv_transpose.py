@@ -69,7 +69,7 @@ class _Axis:
         self.taps = max(-(-kernel // stride), first + 1)
         self.start = self.taps - 1 - first
         end = last - first + self.taps - size - self.start
-        #: Rows of the input that nothing reads; the depth to space, if there is one, leaves their results out.
+        #: Rows of the input that nothing reads; a depth to space leaves their results out.
         self.unread, self.end = max(0, -end), max(0, end)
 
     def tap(self, phase: int, q: int) -> int | None:

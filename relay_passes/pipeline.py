@@ -12,6 +12,7 @@ from sd_tvm.relay_passes._rewrite import IRModule
 from sd_tvm.relay_passes.canonicalize import Canonicalize
 from sd_tvm.relay_passes.conv_transpose import ConvTranspose
 from sd_tvm.relay_passes.decompose import Decompose, is_decomposed
+from sd_tvm.relay_passes.dense_forms import DenseForms
 from sd_tvm.relay_passes.fold_batch_norm import FoldBatchNorm
 from sd_tvm.relay_passes.fold_pad import FoldPad
 from sd_tvm.relay_passes.lower_cpu import LowerToCPU
@@ -29,6 +30,7 @@ def simplify() -> list[Pass]:
         FoldBatchNorm(),
         FoldPad(),
         ConvTranspose(),
+        DenseForms(),
         SimplifyAttention(),
         Canonicalize(),  # what the folds left: constants of constants
     ]
