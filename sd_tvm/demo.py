@@ -102,8 +102,9 @@ def run_demo(
     compiled.executable.export_library(str(library))
     report("compile", 1, 1)
 
-    logits, profiler = _simulate(load_executable(library), images, chosen, report)
-    result = _report(chosen, profiler, compiled.nodes)
+    loaded = load_executable(library)
+    logits, profiler = _simulate(loaded, images, chosen, report)
+    result = _report(chosen, profiler, compiled.nodes, loaded)
     metrics = _metrics(torch_logits, logits, labels, load(file), file.stat().st_size)
     result = replace(result, metrics=(*metrics, *(_per_image(m) for m in result.metrics)))
     json_file = write_json(result, out / "report.json")
@@ -149,11 +150,12 @@ def _simulate(
     return np.concatenate(rows), profiler
 
 
-def _report(config: Any, profiler: Profiler, nodes: Any) -> Report:
-    from sd_tvm.profiling import make_report
+def _report(config: Any, profiler: Profiler, nodes: Any, library: Any) -> Report:
+    from sd_tvm.profiling import make_calls, make_report
 
     title = f"EfficientNet-Lite0 on {config.name}"
-    return make_report(title, profiler.records, config, nodes, totals=profiler.totals)
+    calls = make_calls(profiler.records, library, nodes)
+    return make_report(title, profiler.records, config, nodes, totals=profiler.totals, calls=calls)
 
 
 def _metrics(

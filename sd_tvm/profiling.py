@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
 
     from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.relay_passes.report import NodeReport
+    from sd_tvm.report.calls import Call, Origin
     from sd_tvm.report.model import LayerRow, Rejection, Report
-    from sd_tvm.report.trace import Call
 
 Progress = Callable[[str, int, int], None]
 Mode = Literal["functional", "timed"]
@@ -37,7 +36,8 @@ class Profile:
     config
         The configuration that was simulated.
     calls
-        Programs that ran, in order; what :func:`sd_tvm.report.write_trace` takes.
+        Programs that ran, in order, with the origins of their layers; what
+        :func:`sd_tvm.report.write_trace` and :func:`sd_tvm.report.write_listing` take.
     """
 
     outputs: list[npt.NDArray[np.generic]] = field(repr=False)
@@ -84,7 +84,6 @@ def profile(
         If inputs are missing or do not fit.
     """
     from sd_tvm.accelerator.config import AcceleratorConfig
-    from sd_tvm.accelerator.saved import saved_programs
     from sd_tvm.accelerator.simulator import Profiler
     from sd_tvm.execute import Runner
 
@@ -99,9 +98,38 @@ def profile(
         outputs = runner(*arrays)
     report("simulate", 1, 1)
     name = title or f"{_name(model)} on {chosen.name}"
-    found = make_report(name, profiler.records, chosen, nodes, totals=profiler.totals)
+    report("report", 0, 1)
+    calls = make_calls(profiler.records, executable, nodes)
+    found = make_report(name, profiler.records, chosen, nodes, totals=profiler.totals, calls=calls)
+    report("report", 1, 1)
+    return Profile(outputs, found, chosen, calls)
+
+
+def make_calls(
+    records: Sequence[Mapping[str, Any]], executable: Any, nodes: Sequence[NodeReport] = ()
+) -> tuple[Call, ...]:
+    """Calls of the accelerator with their programs and the origins of their layers.
+
+    Parameters
+    ----------
+    records
+        What :class:`sd_tvm.accelerator.simulator.Profiler` collected.
+    executable
+        The executable, or the loaded library, that ran.
+    nodes
+        Where the graph's nodes run; a library does not know.
+    """
+    from sd_tvm.accelerator.saved import saved_programs
+    from sd_tvm.report.calls import Call
+
     programs = {p.name: p.program for p in saved_programs(_runtime_module(executable))}
-    return Profile(outputs, found, chosen, tuple(_calls(profiler.records, found.layers, programs)))
+    calls = []
+    for record in records:
+        function = str(record["name"])
+        origins = tuple(_origin(function, layer, nodes) for layer in record["layers"])
+        shown = origins[0].layer if len(origins) == 1 else function
+        calls.append(Call(shown, programs[function], origins))
+    return tuple(calls)
 
 
 def make_report(
@@ -112,6 +140,7 @@ def make_report(
     *,
     names: Mapping[str, str] | None = None,
     totals: Mapping[str, Any] | None = None,
+    calls: Sequence[Call] = (),
 ) -> Report:
     """Report of the profiler's records.
 
@@ -130,32 +159,45 @@ def make_report(
     totals
         What the run itself says it took (``Profiler.totals``); the rows are compared with it. None: sums
         over the records of what they say of whole calls.
+    calls
+        :func:`make_calls`; with them the report has the memories' occupancy and the disassembly.
 
     Raises
     ------
     FormatError
         If the rows do not add up to the totals.
     """
+    from sd_tvm.accelerator.config.events import event_prices
     from sd_tvm.accelerator.records import layer_records
-    from sd_tvm.report.build import config_facts, energy_constants, package_versions, timing_metrics
+    from sd_tvm.report import build
+    from sd_tvm.report.listing import sections
     from sd_tvm.report.model import Report
+    from sd_tvm.report.occupancy import occupancy
 
-    shown = dict(names or _shown_names(nodes))
-    rows = tuple(_row(record, shown, config) for record in layer_records(records))
+    rows = tuple(_row(record, nodes, config, names or {}) for record in layer_records(records))
     timed = bool(rows) and rows[0].cycles is not None
-    notes = (
-        () if timed else ("Functional run: it has no notion of time, so there are no cycles and energies.",)
-    )
+    serial = config.array.mac == "serial"
+    notes = []
+    if not timed:
+        notes.append("Functional run: it has no notion of time, so there are no cycles and energies.")
+    elif serial:
+        notes.append("No occupancy of the memories: the time of a bit-serial array depends on data.")
+    prices = event_prices(config) if timed else {}
     report = Report(
         title=title,
-        metrics=timing_metrics(rows, config),
+        metrics=build.timing_metrics(rows, config, prices),
         layers=rows,
         rejected=tuple(_rejections(nodes)),
-        config=config_facts(config),
-        constants=energy_constants(config),
-        versions=package_versions(),
-        notes=notes,
+        config=build.config_facts(config),
+        constants=build.energy_constants(config),
+        versions=build.package_versions(),
+        notes=tuple(notes),
         totals=_flat_totals(_sums(records) if totals is None else totals),
+        classes=build.class_rows(records),
+        queues=build.queue_rows(records) if timed else {},
+        prices=prices,
+        occupancy=occupancy(calls, config) if timed and not serial else (),
+        sections=tuple(sections(calls)),
     )
     report.check()
     return report
@@ -183,19 +225,6 @@ def _flat_totals(totals: Mapping[str, Any]) -> dict[str, int]:
 
 def _runtime_module(executable: Any) -> Any:
     return getattr(executable, "mod", executable)
-
-
-def _calls(
-    records: Sequence[Mapping[str, Any]], rows: Sequence[LayerRow], programs: Mapping[str, bytes]
-) -> Iterator[Call]:
-    """Programs of the calls, with the names that their layers have in the report."""
-    from sd_tvm.report.trace import Call
-
-    names = iter(row.name for row in rows)
-    for record in records:
-        layers = tuple(islice(names, len(record["layers"])))
-        function = str(record["name"])
-        yield Call(layers[0] if len(layers) == 1 else function, programs[function], layers)
 
 
 def _name(model: Any) -> str:
@@ -236,16 +265,30 @@ def _noise(mod: Any) -> list[Any]:
     ]
 
 
-def _shown_names(nodes: Sequence[NodeReport]) -> dict[str, str]:
-    """Layer name -> the first node's name in the user's model."""
-    shown: dict[str, str] = {}
+def _origin(function: str, layer: Mapping[str, Any], nodes: Sequence[NodeReport]) -> Origin:
+    """Origin of a layer of a program: the nodes that the report says it computes."""
+    from sd_tvm.report.calls import Origin
+
+    name = str(layer.get("name") or function)
+    groups: dict[str, list[NodeReport]] = {}
     for node in nodes:
         if node.layer:
-            shown.setdefault(node.layer, node.source_name)
-    return shown
+            groups.setdefault(node.layer, []).append(node)
+    known = (name, function, *(f for f, rows in groups.items() if rows[0].source_name == name))
+    primfunc = next((f for f in known if f in groups), function)
+    found = groups.get(primfunc, [])
+    shown = found[0].source_name if found else name
+    return Origin(
+        shown, primfunc, tuple(n.node for n in found), tuple(n.source_name for n in found) or (name,)
+    )
 
 
-def _row(record: Mapping[str, Any], shown: Mapping[str, str], config: AcceleratorConfig) -> LayerRow:
+def _row(
+    record: Mapping[str, Any],
+    nodes: Sequence[NodeReport],
+    config: AcceleratorConfig,
+    names: Mapping[str, str],
+) -> LayerRow:
     import json
 
     from sd_tvm.layers import layer_from_json
@@ -253,8 +296,9 @@ def _row(record: Mapping[str, Any], shown: Mapping[str, str], config: Accelerato
 
     layer = layer_from_json(json.dumps(record["layer"]))
     name, function = str(record["name"]), str(record["function"])
-    title = shown.get(name) or shown.get(function) or name
-    return layer_row(title, layer, record["stats"], config.peak_macs_per_cycle)
+    origin = _origin(function, record["layer"], nodes)
+    shown = names.get(name) or names.get(function) or origin.layer
+    return layer_row(shown, layer, record["stats"], config.peak_macs_per_cycle, origin)
 
 
 def _rejections(nodes: Sequence[NodeReport]) -> list[Rejection]:

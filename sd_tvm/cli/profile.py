@@ -30,12 +30,16 @@ def profile(
             "--trace", help="Write the queues over time (for ui.perfetto.dev) into this .json file."
         ),
     ] = None,
+    disassembly: Annotated[
+        Path | None,
+        typer.Option(help="Write every instruction with its layer, TensorIR, Relax and model node."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Run on the simulator with its timing model; show every layer's cycles and energy."""
     from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.profiling import profile as profile_model
-    from sd_tvm.report import report_to_json, write_csv, write_html, write_json, write_trace
+    from sd_tvm.report import report_to_json, write_csv, write_html, write_json, write_listing, write_trace
     from sd_tvm.report.trace import check_traceable
 
     # Everything that can be refused is refused before the work.
@@ -43,6 +47,7 @@ def profile(
     if trace is not None and chosen is not None:
         check_traceable(chosen)
     inputs.check_folder_of(trace)
+    inputs.check_folder_of(disassembly)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
     arrays = None if data is None else inputs.read_arrays(data)
@@ -51,6 +56,8 @@ def profile(
     report = found.report
     if trace is not None:
         write_trace(trace, found.calls, found.config)
+    if disassembly is not None:
+        write_listing(disassembly, found.calls)
     if output is not None:
         write_json(report, output / "report.json")
         write_csv(report, output / "report.csv")
@@ -67,3 +74,5 @@ def profile(
         out.print(f"report: {output / 'report.html'}")
     if trace is not None:
         out.print(f"trace: {trace} (open it in ui.perfetto.dev)")
+    if disassembly is not None:
+        out.print(f"disassembly: {disassembly}")

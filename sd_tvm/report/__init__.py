@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from sd_tvm.report.calls import Call, Origin
 from sd_tvm.report.csv import report_to_csv, write_csv
 from sd_tvm.report.files import read_json, report_from_json, report_to_json, write_html, write_json
+from sd_tvm.report.listing import write_listing
 from sd_tvm.report.model import (
     SCHEMA_VERSION,
+    ClassRow,
     EnergyConstant,
     LayerRow,
     Metric,
@@ -16,9 +19,12 @@ from sd_tvm.report.trace import trace_to_json, write_trace
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Call",
+    "ClassRow",
     "EnergyConstant",
     "LayerRow",
     "Metric",
+    "Origin",
     "Rejection",
     "Report",
     "read_json",
@@ -29,5 +35,6 @@ __all__ = [
     "write_csv",
     "write_html",
     "write_json",
+    "write_listing",
     "write_trace",
 ]

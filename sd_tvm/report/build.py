@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.errors import FormatError
 from sd_tvm.layers import ConvLayer, Layer, PoolLayer
-from sd_tvm.report.model import EnergyConstant, LayerRow, Metric
+from sd_tvm.report.bands import Prices, band, corner_energies
+from sd_tvm.report.bounds import bound_of
+from sd_tvm.report.calls import Origin
+from sd_tvm.report.model import ClassRow, EnergyConstant, LayerRow, Metric
 from sd_tvm.weights.packing import packed_nbytes
 
 _PACKAGES = ("sd-tvm", "apache-tvm", "apache-tvm-ffi")
@@ -60,7 +64,13 @@ def layer_form(layer: Layer) -> str:
     return f"{form.alphabet} {form.pattern} {basis}"
 
 
-def layer_row(name: str, layer: Layer, stats: Mapping[str, Any], peak_macs_per_cycle: int) -> LayerRow:
+def layer_row(
+    name: str,
+    layer: Layer,
+    stats: Mapping[str, Any],
+    peak_macs_per_cycle: int,
+    origin: Origin | None = None,
+) -> LayerRow:
     """Row of one call.
 
     Parameters
@@ -73,6 +83,8 @@ def layer_row(name: str, layer: Layer, stats: Mapping[str, Any], peak_macs_per_c
         Statistics of the call, as the simulator gives them.
     peak_macs_per_cycle
         What the array can do in a cycle.
+    origin
+        Where the layer comes from, if known.
 
     Raises
     ------
@@ -111,7 +123,48 @@ def layer_row(name: str, layer: Layer, stats: Mapping[str, Any], peak_macs_per_c
         energy_fj=energy,
         busy=None if cycles is None else _flat(stats.get("busy", {})),
         stall=None if cycles is None else _flat(stats.get("stall", {})),
+        idle=None if cycles is None else _flat(stats.get("idle", {})),
+        events=None if cycles is None else stats.get("events"),
+        bound="" if cycles is None else bound_of(stats),
+        function="" if origin is None else origin.function,
+        nodes=() if origin is None else origin.nodes,
+        sources=() if origin is None else origin.sources,
     )
+
+
+def class_rows(records: Iterable[Mapping[str, Any]]) -> tuple[ClassRow, ...]:
+    """Instructions by name over calls; names that never occur are left out."""
+    counts: Counter[str] = Counter()
+    cycles: Counter[str] = Counter()
+    energy: Counter[str] = Counter()
+    timed = priced = True
+    for record in records:
+        stats = record["stats"]
+        counts.update(stats.get("instructions", {}))
+        timed, priced = timed and "class_cycles" in stats, priced and "class_energy_fj" in stats
+        cycles.update(stats.get("class_cycles", {}))
+        energy.update(stats.get("class_energy_fj", {}))
+    return tuple(
+        ClassRow(name, n, cycles[name] if timed else None, energy[name] if priced else None)
+        for name, n in counts.items()
+        if n
+    )
+
+
+def queue_rows(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Cycles of each queue by cause over calls; they add up to the time. Empty for functional runs."""
+    out: dict[str, dict[str, int]] = {}
+    for record in records:
+        stats = record["stats"]
+        if "idle" not in stats:
+            return {}
+        for queue, busy in stats["busy"].items():
+            row = out.setdefault(queue, dict.fromkeys(("busy", "token", "dispatch", "idle"), 0))
+            row["busy"] += busy
+            row["token"] += stats["stall"][f"{queue}.token"]
+            row["dispatch"] += stats["stall"][f"{queue}.dispatch"]
+            row["idle"] += stats["idle"][queue]
+    return out
 
 
 def config_facts(config: AcceleratorConfig) -> dict[str, int | float | str]:
@@ -129,15 +182,30 @@ def energy_constants(config: AcceleratorConfig) -> tuple[EnergyConstant, ...]:
     """The constants of the configuration's energy table, with their sources."""
     return tuple(
         EnergyConstant(
-            name, e.value, e.unit, "" if e.node_nm is None else f"{e.node_nm} nm", e.grade, e.source
+            name,
+            e.value,
+            e.unit,
+            "" if e.node_nm is None else f"{e.node_nm} nm",
+            e.grade,
+            e.source,
+            e.low,
+            e.high,
         )
         for name, e in config.energy_table().entries.items()
     )
 
 
-def timing_metrics(rows: Iterable[LayerRow], config: AcceleratorConfig) -> tuple[Metric, ...]:
-    """Time at the configured clock, energy, and throughput of timed rows (empty for functional ones)."""
+def timing_metrics(
+    rows: Iterable[LayerRow], config: AcceleratorConfig, prices: Prices | None = None
+) -> tuple[Metric, ...]:
+    """Time at the configured clock, energy, and throughput of timed rows (empty for functional ones).
+
+    With the prices of the corners (:func:`sd_tvm.accelerator.config.events.event_prices`) the energy has its
+    band.
+    """
     rows = tuple(rows)
+    known = band(corner_energies(rows, prices or {}))
+    low, high = (None, None) if known is None else (known.low / 1e9, known.high / 1e9)
     if not rows or any(row.cycles is None for row in rows):
         return ()
     cycles = sum(row.cycles or 0 for row in rows)
@@ -146,7 +214,7 @@ def timing_metrics(rows: Iterable[LayerRow], config: AcceleratorConfig) -> tuple
     return (
         Metric("cycles", cycles, ""),
         Metric(f"time at {config.clock_mhz} MHz", cycles / (config.clock_mhz * 1e3), "ms"),
-        Metric("energy", energy / 1e9, "µJ"),
+        Metric("energy", energy / 1e9, "µJ", low, high),
         Metric("array utilisation", 100 * macs / (cycles * config.peak_macs_per_cycle or 1), "%"),
     )
 

@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+from sd_tvm.report.bands import Prices, row_band
 from sd_tvm.report.groups import GROUP_OF
 from sd_tvm.report.model import LayerRow, Report
 
@@ -19,46 +20,61 @@ _QUEUES = ("LD", "GE", "AL", "ST")
 _STALLS = ("token", "dispatch")
 
 Cell = int | str | None
+Column = Callable[[LayerRow, Prices], Cell]
 
 
-def _energy(component: str) -> Callable[[LayerRow], Cell]:
-    return lambda row: None if row.energy_fj is None else row.energy_fj.get(component, 0)
+def _energy(component: str) -> Column:
+    return lambda row, _: None if row.energy_fj is None else row.energy_fj.get(component, 0)
 
 
-def _other_energy(row: LayerRow) -> Cell:
+def _other_energy(row: LayerRow, _: Prices) -> Cell:
     if row.energy_fj is None:
         return None
     return sum(value for name, value in row.energy_fj.items() if name not in GROUP_OF)
 
 
-def _busy(queue: str) -> Callable[[LayerRow], Cell]:
-    return lambda row: None if row.busy is None else row.busy.get(queue, 0)
+def _band_end(end: str) -> Column:
+    def cell(row: LayerRow, prices: Prices) -> Cell:
+        band = row_band(row, prices)
+        return None if band is None else int(getattr(band, end))
+
+    return cell
 
 
-def _stall(cause: str) -> Callable[[LayerRow], Cell]:
-    return lambda row: None if row.stall is None else row.stall.get(cause, 0)
+def _busy(queue: str) -> Column:
+    return lambda row, _: None if row.busy is None else row.busy.get(queue, 0)
+
+
+def _stall(cause: str) -> Column:
+    return lambda row, _: None if row.stall is None else row.stall.get(cause, 0)
 
 
 #: Columns in order: name, and what it holds of a row. ``position`` (from 1) comes before them.
-COLUMNS: dict[str, Callable[[LayerRow], Cell]] = {
-    "layer": lambda row: row.name,
-    "kind": lambda row: row.kind,
-    "shape": lambda row: row.shape,
-    "form": lambda row: row.form,
-    "weights": lambda row: row.weights,
-    "weight_bytes": lambda row: row.weight_bytes,
-    "macs": lambda row: row.macs,
-    "macs_dense": lambda row: row.macs_dense,
-    "instructions": lambda row: row.instructions,
-    "dram_read_bytes": lambda row: row.dram_read,
-    "dram_write_bytes": lambda row: row.dram_write,
-    "cycles": lambda row: row.cycles,
-    "peak_macs": lambda row: row.peak_macs,
+COLUMNS: dict[str, Column] = {
+    "layer": lambda row, _: row.name,
+    "kind": lambda row, _: row.kind,
+    "shape": lambda row, _: row.shape,
+    "form": lambda row, _: row.form,
+    "weights": lambda row, _: row.weights,
+    "weight_bytes": lambda row, _: row.weight_bytes,
+    "macs": lambda row, _: row.macs,
+    "macs_dense": lambda row, _: row.macs_dense,
+    "instructions": lambda row, _: row.instructions,
+    "dram_read_bytes": lambda row, _: row.dram_read,
+    "dram_write_bytes": lambda row, _: row.dram_write,
+    "cycles": lambda row, _: row.cycles,
+    "peak_macs": lambda row, _: row.peak_macs,
     **{f"busy_{q.lower()}_cycles": _busy(q) for q in _QUEUES},
     **{f"stall_{q.lower()}_{c}_cycles": _stall(f"{q}.{c}") for q in _QUEUES for c in _STALLS},
-    "energy_total_fj": lambda row: row.energy_total_fj,
+    "energy_total_fj": lambda row, _: row.energy_total_fj,
     **{f"energy_{name}_fj": _energy(name) for name in GROUP_OF},
     "energy_other_fj": _other_energy,
+    "corner_low_fj": _band_end("low"),
+    "corner_high_fj": _band_end("high"),
+    "bound": lambda row, _: row.bound,
+    "function": lambda row, _: row.function,
+    "nodes": lambda row, _: " ".join(row.nodes),
+    "sources": lambda row, _: " ".join(row.sources),
 }
 
 
@@ -75,7 +91,7 @@ def report_to_csv(report: Report) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["position", *COLUMNS])
     for position, row in enumerate(report.layers, start=1):
-        cells = [column(row) for column in COLUMNS.values()]
+        cells = [column(row, report.prices) for column in COLUMNS.values()]
         writer.writerow([position, *("" if c is None else c for c in cells)])
     return out.getvalue()
 

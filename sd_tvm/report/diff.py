@@ -6,10 +6,11 @@ Layers are matched by name; a layer that is called several times is matched call
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sd_tvm.report.bands import Band, Prices, corner_energies, ratio_band
 from sd_tvm.report.model import LayerRow, Report
 
 if TYPE_CHECKING:
@@ -25,11 +26,15 @@ _TIMED = ("cycles", "peak_macs", "energy_total_fj")
 
 @dataclass(frozen=True)
 class Change:
-    """A number before and after; None where the run did not have it."""
+    """A number before and after; None where the run did not have it.
+
+    ``band`` is the ratio's uncertainty where it has one: both reports at the same corner of their tables.
+    """
 
     name: str
     before: int | None
     after: int | None
+    band: Band | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -87,14 +92,18 @@ class Diff:
 def diff_reports(before: Report, after: Report) -> Diff:
     """Compare two reports."""
     a, b = _calls(before.layers), _calls(after.layers)
+    prices = (before.prices, after.prices)
     keys = dict.fromkeys((*before.config, *after.config))
     config = {key: (before.config.get(key), after.config.get(key)) for key in keys}
     return Diff(
         before=before.title,
         after=after.title,
-        totals=_changes(_totals(before), _totals(after)),
+        totals=_changes(_totals(before), _totals(after), _ratio_band(before.layers, after.layers, prices)),
         layers=tuple(
-            LayerChange(_shown(call), _changes(_numbers(row), _numbers(b[call])))
+            LayerChange(
+                _shown(call),
+                _changes(_numbers(row), _numbers(b[call]), _ratio_band([row], [b[call]], prices)),
+            )
             for call, row in a.items()
             if call in b
         ),
@@ -180,8 +189,17 @@ def _totals(report: Report) -> dict[str, int | None]:
     return head | sums
 
 
-def _changes(a: Mapping[str, int | None], b: Mapping[str, int | None]) -> tuple[Change, ...]:
-    return tuple(Change(name, a.get(name), b.get(name)) for name in dict.fromkeys((*a, *b)))
+def _changes(
+    a: Mapping[str, int | None], b: Mapping[str, int | None], energy: Band | None
+) -> tuple[Change, ...]:
+    return tuple(
+        Change(name, a.get(name), b.get(name), energy if name == "energy_total_fj" else None)
+        for name in dict.fromkeys((*a, *b))
+    )
+
+
+def _ratio_band(a: Sequence[LayerRow], b: Sequence[LayerRow], prices: tuple[Prices, Prices]) -> Band | None:
+    return ratio_band(corner_energies(a, prices[0]), corner_energies(b, prices[1]))
 
 
 def _records(changes: Iterable[Change]) -> dict[str, dict[str, int | float | None]]:
@@ -190,6 +208,7 @@ def _records(changes: Iterable[Change]) -> dict[str, dict[str, int | float | Non
             "before": c.before,
             "after": c.after,
             "ratio": None if c.ratio is None else round(c.ratio, 6),
+            **({} if c.band is None else {"low": round(c.band.low, 6), "high": round(c.band.high, 6)}),
         }
         for c in changes
     }
@@ -220,4 +239,5 @@ def _arrow(change: Change) -> str:
 def _ratio(change: Change) -> str:
     if change.ratio is None:
         return "–"
-    return f"{change.ratio:.3f}x" if change.changed else "="
+    band = "" if change.band is None else f" [{change.band.low:.3f}, {change.band.high:.3f}]"
+    return f"{change.ratio:.3f}x{band}" if change.changed else "="

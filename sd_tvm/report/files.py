@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sd_tvm.errors import FormatError
+from sd_tvm.report.bands import Band, corner_energies, row_band, total_band
+from sd_tvm.report.listing import Section
 from sd_tvm.report.model import (
     SCHEMA_VERSION,
+    ClassRow,
     EnergyConstant,
     LayerRow,
     Metric,
     Rejection,
     Report,
 )
+from sd_tvm.report.occupancy import Occupancy
 
-T = TypeVar("T", Metric, LayerRow, EnergyConstant, Rejection)
+T = TypeVar("T", Metric, LayerRow, EnergyConstant, Rejection, ClassRow, Occupancy, Section)
 
 
 def report_to_json(report: Report) -> str:
@@ -36,7 +40,13 @@ def report_to_json(report: Report) -> str:
         record["bits_per_weight"] = _rounded(row.bits_per_weight)
         record["utilisation"] = _rounded(row.utilisation)
         record["energy_total_fj"] = row.energy_total_fj
+        record["energy_band_fj"] = _ends(row_band(row, report.prices))
+    for record in (*ordered["metrics"], *ordered["constants"]):
+        if record["low"] is None:
+            del record["low"], record["high"]
     ordered["sums"] = report.sums()
+    ordered["energy_band_fj"] = _ends(total_band(report))
+    ordered["corner_energies_fj"] = corner_energies(report.layers, report.prices)
     return json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -67,6 +77,11 @@ def report_from_json(text: str) -> Report:
             versions=data["versions"],
             notes=tuple(data["notes"]),
             totals=data["totals"],
+            classes=_records(ClassRow, data.get("classes", [])),
+            queues=data.get("queues", {}),
+            prices=data.get("prices", {}),
+            occupancy=_records(Occupancy, data.get("occupancy", [])),
+            sections=_records(Section, data.get("sections", [])),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(
@@ -125,7 +140,15 @@ def write_html(report: Report, path: str | Path, *, date: str | None = None) -> 
 
 def _records(cls: type[T], rows: list[dict[str, Any]]) -> tuple[T, ...]:
     known = {f.name for f in fields(cls)}
-    return tuple(cls(**{k: v for k, v in row.items() if k in known}) for row in rows)
+    return tuple(cls(**{k: _frozen(v) for k, v in row.items() if k in known}) for row in rows)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _ends(band: Band | None) -> list[int] | None:
+    return None if band is None else [int(band.low), int(band.high)]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from sd_tvm.accelerator.config.events import NOMINAL, energy_of
 from sd_tvm.errors import FormatError
 from sd_tvm.report.groups import group_names, grouped
+from sd_tvm.report.listing import Section
+from sd_tvm.report.occupancy import Occupancy
 
 #: Raised when a field changes its meaning or goes away; new optional fields do not raise it.
 SCHEMA_VERSION = 1
@@ -18,11 +21,13 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of the report: name, value and unit (``""``: none)."""
+    """One number of the report: name, value, unit (``""``: none), and its extremes where it has a band."""
 
     name: str
     value: int | float | str
     unit: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class EnergyConstant:
     ----------
     name, value, unit
         What it is.
+    low, high
+        Ends of its uncertainty.
     node
         Process node, as the source states it.
     grade
@@ -47,6 +54,8 @@ class EnergyConstant:
     node: str
     grade: str
     source: str
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,15 @@ class LayerRow:
         Cycles, and what the array could have done in them; None in a functional run, which has no time.
     energy_fj
         Energy by component in femtojoules; None in a functional run.
-    busy, stall
-        Cycles by queue, and by cause; None in a functional run.
+    busy, stall, idle
+        Cycles by queue, by queue and cause, by queue after its last instruction; None in a functional run
+        (``idle``, ``stall``: also where a layer shares its program with others and has none of its own).
+    events
+        Counts of what costs energy, None in a functional run.
+    bound
+        What the layer's time is made of: a key of :data:`sd_tvm.report.bounds.BOUNDS`; empty if unknown.
+    function, nodes, sources
+        Way back: TensorIR function, Relax bindings, names of the model's own nodes (empty if unknown).
     """
 
     name: str
@@ -106,6 +122,17 @@ class LayerRow:
     energy_fj: dict[str, int] | None = None
     busy: dict[str, int] | None = None
     stall: dict[str, int] | None = None
+    idle: dict[str, int] | None = None
+    events: dict[str, int] | None = None
+    bound: str = ""
+    function: str = ""
+    nodes: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes of DRAM traffic; with the instructions' own where they are counted."""
+        return self.dram_read + self.dram_write + (self.events or {}).get("dram_read_instruction_bytes", 0)
 
     @property
     def bits_per_weight(self) -> float | None:
@@ -121,6 +148,26 @@ class LayerRow:
     def energy_total_fj(self) -> int | None:
         """Energy in femtojoules, None in a functional run."""
         return None if self.energy_fj is None else sum(self.energy_fj.values())
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Instructions of one name over the whole run.
+
+    Attributes
+    ----------
+    name, count
+        Name and number.
+    cycles
+        Sum of their durations, None in a functional run. They overlap, so they do not add up to the time.
+    energy_fj
+        Energy of the events that they cause, None if it is not known.
+    """
+
+    name: str
+    count: int
+    cycles: int | None = None
+    energy_fj: int | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +194,16 @@ class Report:
         Sentences a reader must know.
     totals
         What the run itself says it took, when it says so; compared with the rows by :meth:`check`.
+    classes
+        Instructions by name.
+    queues
+        Cycles of each queue by cause: ``busy``, ``token``, ``dispatch``, ``idle``.
+    prices
+        Corner of the energy table -> event -> fJ; ``nominal`` is what the energies are.
+    occupancy
+        Live bytes of each memory over time.
+    sections
+        The first instructions of each layer.
     """
 
     title: str
@@ -158,6 +215,11 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     totals: dict[str, int] = field(default_factory=dict)
+    classes: tuple[ClassRow, ...] = ()
+    queues: dict[str, dict[str, int]] = field(default_factory=dict)
+    prices: dict[str, dict[str, int]] = field(default_factory=dict)
+    occupancy: tuple[Occupancy, ...] = ()
+    sections: tuple[Section, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -212,8 +274,19 @@ class Report:
         Raises
         ------
         FormatError
-            If they differ: the report would be wrong.
+            If they differ, or counted events at their prices do not give the energies: the report would be
+            wrong.
         """
+        for row in self.layers:
+            if NOMINAL not in self.prices or row.events is None or row.energy_fj is None:
+                continue
+            priced = energy_of(row.events, self.prices[NOMINAL])
+            if priced != row.energy_total_fj:
+                raise FormatError(
+                    f"{row.name}: its events cost {priced} fJ and its energy is {row.energy_total_fj} fJ",
+                    expected="equal numbers",
+                    fix="report this: the simulator's bookkeeping is wrong",
+                )
         sums = self.sums()
         for name, value in self.totals.items():
             if sums.get(name) != value:

@@ -52,7 +52,9 @@ def metric_text(metric: Metric) -> str:
     elif isinstance(value, int):
         text = f"{value:,}"
     else:
-        text = f"{value:.4g}"
+        text = units.number(value)
+    if metric.low is not None and metric.high is not None:
+        text += f" [{units.number(metric.low)}, {units.number(metric.high)}]"
     return f"{text}{'' if metric.unit in ('', '%', 'x') else ' '}{metric.unit}"
 
 

@@ -1,8 +1,10 @@
 """The four queues over time, as trace-event JSON for Perfetto (ui.perfetto.dev) and ``chrome://tracing``.
 
-One track a queue, one slice an instruction with its layer and its line of assembly; what keeps a queue
-waiting is a slice too. Times are cycles: **one nanosecond of the trace is one cycle**, whatever the clock,
-so that numbers are exact.
+One track a queue, one slice an instruction with its line of assembly and the way back: its layer, the
+TensorIR function that it was generated from, the Relax bindings and the model's own nodes. What keeps a queue
+waiting is a slice too. A track above shows whose instructions move the end of the program, which is a layer's
+share of the cycles. Times are cycles: **one nanosecond of the trace is one cycle**, whatever the clock, so
+that numbers are exact.
 
 Transfers of one queue may overlap (the next one is issued before the last has ended), slices of one track may
 not: a slice starts where the one before it ended, which is how the timing model counts a queue as busy.
@@ -16,7 +18,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.disasm import format_instruction
@@ -24,6 +26,7 @@ from sd_tvm.accelerator.isa.program import Program
 from sd_tvm.accelerator.isa.spec import BY_NAME, INSTRUCTION_BYTES, Queue
 from sd_tvm.accelerator.timing import time_program
 from sd_tvm.errors import ConfigError
+from sd_tvm.report.calls import Call, as_call, layer_ids, lines
 
 _FETCH_INSTRUCTIONS = 4  # of one burst
 _LAYER_TRACK = 0
@@ -37,24 +40,6 @@ _TITLES = {
 _COLOURS = {"token": "bad", "dispatch": "grey"}
 
 Event = dict[str, Any]
-
-
-class Call(NamedTuple):
-    """One run of a program.
-
-    Attributes
-    ----------
-    name
-        Name of the layer, or of the function if it has several.
-    program
-        Bytes of :class:`sd_tvm.accelerator.isa.Program`.
-    layers
-        Names of its layers, in the order that MARK counts; one or none: all of it is ``name``.
-    """
-
-    name: str
-    program: bytes
-    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,13 +125,13 @@ def check_traceable(config: AcceleratorConfig) -> None:
         )
 
 
-def trace_to_json(calls: Iterable[Call | tuple[str, bytes]], config: AcceleratorConfig) -> str:
-    """Trace of calls, one after the other.
+def trace_to_json(calls: Iterable[tuple[str, bytes] | Call], config: AcceleratorConfig) -> str:
+    """Trace of layer calls, one after the other.
 
     Parameters
     ----------
     calls
-        The calls, in order of execution.
+        Name, program and (if known) origins of each call, in order of execution.
     config
         Configuration to time them on.
 
@@ -174,7 +159,7 @@ def trace_to_json(calls: Iterable[Call | tuple[str, bytes]], config: Accelerator
 
 
 def write_trace(
-    path: str | Path, calls: Iterable[Call | tuple[str, bytes]], config: AcceleratorConfig
+    path: str | Path, calls: Iterable[tuple[str, bytes] | Call], config: AcceleratorConfig
 ) -> Path:
     """Write :func:`trace_to_json`; returns the path.
 
@@ -188,63 +173,72 @@ def write_trace(
     return target
 
 
-def _events(calls: Iterable[Call | tuple[str, bytes]], config: AcceleratorConfig) -> Iterator[Event]:
+def _events(calls: Iterable[tuple[str, bytes] | Call], config: AcceleratorConfig) -> Iterator[Event]:
     yield _meta("process_name", _LAYER_TRACK, name=f"{config.name}, 1 ns = 1 cycle")
     yield _track(_LAYER_TRACK, "layers")
     for queue in Queue:
         yield _track(_id(queue), _TITLES[queue])
     now = 0
     timed: dict[bytes, _Timed] = {}
-    for call in (Call(*c) for c in calls):
+    for entry in calls:
+        call = as_call(entry)
         if call.program not in timed:
             timed[call.program] = _timed(call.program, config)
         found = timed[call.program]
-        regional = len(call.layers) > 1
-        kind = "region" if regional else "layer"
-        yield _slice(_LAYER_TRACK, now, found.cycles, call.name, kind, {"cycles": found.cycles})
-        if regional:
-            for start, end, layer in found.ends:
-                args = {"cycles": end - start}
-                yield _slice(_LAYER_TRACK, now + start, end - start, call.layers[layer], "layer", args)
+        chains = {i: call.origin(i).as_text() for i in set(found.layers)}
+        if len(call.origins) > 1:
+            yield _slice(_LAYER_TRACK, now, found.cycles, call.name, "region", {"cycles": found.cycles})
+        for start, end, chain in _merged(found.shares, chains):
+            args = chain | {"cycles": end - start}
+            yield _slice(_LAYER_TRACK, now + start, end - start, chain["layer"], "layer", args)
         for piece, event in found.body:
-            name = call.layers[found.layer_of[piece.index]] if regional else call.name
             yield _slice(
                 _id(piece.queue),
                 now + piece.start,
                 piece.end - piece.start,
-                **event | {"args": {"layer": name, **event["args"]}},
+                **event | {"args": chains[found.layers[piece.index]] | event["args"]},
             )
         now += found.cycles
 
 
 @dataclass(frozen=True)
 class _Timed:
-    """A timed program: slices, layer of each instruction, and which layer moved its end when."""
+    """A program's trace: its slices, layer of each instruction, and (start, end, layer) of the shares."""
 
     cycles: int
+    layers: list[int]
+    shares: list[tuple[int, int, int]]
     body: list[tuple[Slice, Event]]
-    layer_of: list[int]
-    ends: list[tuple[int, int, int]]  # start, end, layer
 
 
-def _ends(spans: Sequence[Sequence[int]], layer_of: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Times by which each layer moved the end of the program, as the statistics share the cycles."""
-    ends: list[tuple[int, int, int]] = []
+def _shares(layers: Sequence[int], spans: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
+    """Pieces of time by the layer whose instructions move the end of the program; they do not overlap."""
+    out: list[tuple[int, int, int]] = []
     now = 0
-    for (_, end), layer in zip(spans, layer_of, strict=True):
-        if end <= now:
-            continue
-        if ends and ends[-1][2] == layer:
-            ends[-1] = (ends[-1][0], end, layer)
+    for layer, (_, end) in zip(layers, spans, strict=True):
+        if end > now:
+            out.append((now, end, layer))
+            now = end
+    return out
+
+
+def _merged(
+    shares: Iterable[tuple[int, int, int]], chains: dict[int, dict[str, str]]
+) -> list[tuple[int, int, dict[str, str]]]:
+    """Pieces with their chains; neighbours of the same chain are one."""
+    out: list[tuple[int, int, dict[str, str]]] = []
+    for start, end, layer in shares:
+        if out and out[-1][2] == chains[layer]:
+            out[-1] = (out[-1][0], end, chains[layer])
         else:
-            ends.append((now, end, layer))
-        now = end
-    return ends
+            out.append((start, end, chains[layer]))
+    return out
 
 
 def _timed(program: bytes, config: AcceleratorConfig) -> _Timed:
     stats = time_program(program, config, trace=True)
     decoded = Program.from_bytes(program).decoded()
+    layers = layer_ids(lines(program))
     body: list[tuple[Slice, Event]] = []
     for piece in slices(decoded, stats["trace"], config):
         name, fields = decoded[piece.index]
@@ -256,11 +250,7 @@ def _timed(program: bytes, config: AcceleratorConfig) -> _Timed:
             title = "wait: " + (_semaphores(fields) if piece.kind == "token" else "dispatch")
             event = {"name": title, "kind": piece.kind, "args": args, "colour": _COLOURS[piece.kind]}
         body.append((piece, event))
-    layer, layer_of = 0, []
-    for name, fields in decoded:
-        layer = int(fields["layer"] or 0) if name == "MARK" else layer
-        layer_of.append(layer)
-    return _Timed(int(stats["cycles"]), body, layer_of, _ends(stats["trace"], layer_of))
+    return _Timed(int(stats["cycles"]), layers, _shares(layers, stats["trace"]), body)
 
 
 def _queue(name: str, fields: dict[str, int | None]) -> Queue | None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 _SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
+def number(value: float) -> str:
+    """Four digits, without an exponent up to a million."""
+    return f"{float(f'{value:.4g}'):,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
 def energy(femtojoules: float) -> str:
     """Femtojoules with a readable unit."""
     for size, unit in ((1e15, "J"), (1e12, "mJ"), (1e9, "µJ"), (1e6, "nJ"), (1e3, "pJ")):

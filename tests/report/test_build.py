@@ -118,17 +118,17 @@ def test_config_and_constants(name: str) -> None:
     assert len(energy_constants(config)) == len(config.energy_table().entries)
 
 
-@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("width", [80, 240])
 @pytest.mark.parametrize("cycles", [100, None])
 def test_text_tables(cycles: int | None, width: int) -> None:
     rows = tuple(layer_row(layer.name, layer, stats(cycles), 1024) for layer, *_ in CASES)
-    console = Console(width=200, record=True, file=io.StringIO())
+    console = Console(width=240, record=True, file=io.StringIO())
     report = Report("title", layers=rows, metrics=timing_metrics(rows, AcceleratorConfig.load()))
     console.print(*layer_tables(report, width), metric_table(report))
     text = console.export_text()
     assert "32x112x112" in text
     assert ("cycles" in text) == (cycles is not None)
-    assert len(layer_tables(report, width)) == (1 if width == 200 or cycles is None else 2)
+    assert len(layer_tables(report, width)) == (1 if width == 240 or cycles is None else 2)
 
 
 def test_versions() -> None:

@@ -39,7 +39,8 @@ HEADER = (
     "energy_total_fj,energy_dram_weights_fj,energy_dram_activations_fj,energy_dram_instructions_fj,"
     "energy_sram_inp_fj,energy_sram_code_fj,energy_sram_basis_fj,energy_sram_idx_fj,energy_sram_qp_fj,"
     "energy_sram_lut_fj,energy_sram_out_fj,energy_acc_fj,energy_mac_fj,energy_psum_fj,energy_fifo_fj,"
-    "energy_picker_fj,energy_rebuild_fj,energy_alu_fj,energy_requant_fj,energy_other_fj"
+    "energy_picker_fj,energy_rebuild_fj,energy_alu_fj,energy_requant_fj,energy_other_fj,"
+    "corner_low_fj,corner_high_fj,bound,function,nodes,sources"
 )
 
 

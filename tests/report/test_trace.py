@@ -83,7 +83,8 @@ def test_events() -> None:
     assert [(e["name"], e["ts"], e["dur"]) for e in layers] == [
         (name, i * cycles / 1000, cycles / 1000) for i, name in enumerate(("first", "second", "first"))
     ]
-    second = [e for e in found if e["ph"] == "X" and e["args"].get("layer") == "second"]
+    spans = [e for e in found if e["ph"] == "X" and e["cat"] != "layer"]
+    second = [e for e in spans if e["args"]["layer"] == "second"]
     assert [e["name"] for e in second if not e["name"].startswith("wait")] == ["LOAD", "ALU", "STORE", "LOAD"]
     assert {"wait: s3", "wait: s4"} <= {e["name"] for e in second}
     assert "op=REQ" in next(e for e in second if e["name"] == "ALU")["args"]["asm"]
