@@ -14,14 +14,15 @@ from sd_tvm.accelerator.codegen.memory import Arena
 from sd_tvm.accelerator.codegen.stream import Access, Stream
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.program import Program
-from sd_tvm.accelerator.isa.spec import BY_NAME, Mem, Xform
+from sd_tvm.accelerator.isa.spec import BY_NAME, AluOp, AluSrcB, Mem
 from sd_tvm.layers import LANES, PACKED_LANES, Layer, layer_from_json, layer_to_json, packed_width
 from sd_tvm.schedules.accel import schedule_accel
 from sd_tvm.schedules.accel.fusion import Buffer, Plan, Region, Source, plan_region
 from sd_tvm.schedules.accel.placement import Placement
 from sd_tvm.schedules.ops import build_primfunc
 
-_MAX_PAD = (1 << next(f.bits for f in BY_NAME["LOAD"].fields if f.name == "pad_t")) - 1
+_MAX_PLANES = (1 << next(f.bits for f in BY_NAME["ALU"].fields if f.name == "n2")) - 1
+_SIGNED_RESULT = 2
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def link(
         generator = _generator(layer, step.placement, homes, config.to_text())
         generator.emit(bindings, arena, stream, held, step.keep)
     stream.emit("FINISH", {})
-    return stream.program(segments.sizes, arena.required, segments.n_results)
+    ahead = max(0, config.control.queue_depth - 2)
+    return stream.program(segments.sizes, arena.required, segments.n_results, ahead)
 
 
 @lru_cache(maxsize=256)
@@ -159,35 +161,36 @@ def _fill_padding(buffer: Buffer, stream: Stream) -> None:
         (top, inside, 0, buffer.left),
         (top, inside, buffer.pitch - right, right),
     ):
-        while rows > 0 and columns > 0:
-            part = min(rows, _MAX_PAD)
-            first = buffer.start + row * buffer.pitch + column
-            planes = buffer.images * buffer.blocks
-            _fill(stream, buffer, first, part, columns, planes)
-            row, rows = row + part, rows - part
+        if rows > 0 and columns > 0:
+            _fill(stream, buffer, buffer.start + row * buffer.pitch + column, rows, columns)
 
 
-def _fill(stream: Stream, buffer: Buffer, first: int, rows: int, columns: int, planes: int) -> None:
-    plane = buffer.rows * buffer.pitch
-    last = first + (planes - 1) * plane + (rows - 1) * buffer.pitch + columns
-    stream.emit(
-        "LOAD",
-        {
-            "mem": int(Mem.INP),
-            "xform": int(Xform.COPY),
-            "sram": first,
-            "x": columns,
-            "y": 0,
-            "z": planes,
-            "sram_ys": buffer.pitch,
-            "sram_zs": plane,
-            "dram_ys": columns,
-            "dram_zs": 0,
-            "pad_t": rows,
-            "pad_value": buffer.pad_value & 0xFF,
-        },
-        writes=[Access(Mem.INP, first, last)],
-    )
+def _fill(stream: Stream, buffer: Buffer, first: int, rows: int, columns: int) -> None:
+    """Write a rectangle of every plane; the ALU does it, so that loads do not queue behind it."""
+    plane, planes = buffer.rows * buffer.pitch, buffer.images * buffer.blocks
+    for start in range(0, planes, _MAX_PLANES):
+        n = min(_MAX_PLANES, planes - start)
+        at = first + start * plane
+        last = at + (n - 1) * plane + (rows - 1) * buffer.pitch + columns
+        stream.emit(
+            "ALU",
+            {
+                "op": int(AluOp.MOV),
+                "b_src": int(AluSrcB.IMM),
+                "dst_mem": int(Mem.INP),
+                "a_mem": int(Mem.INP),
+                "flags": _SIGNED_RESULT if buffer.pad_value < 0 else 0,
+                "imm": buffer.pad_value,
+                "dst": at,
+                "n0": columns,
+                "n1": rows,
+                "n2": n,
+                "dst_s0": 1,
+                "dst_s1": buffer.pitch,
+                "dst_s2": plane if n > 1 else 0,
+            },
+            writes=[Access(Mem.INP, at, last)],
+        )
 
 
 def compile_region(

@@ -12,6 +12,7 @@ import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from sd_tvm.accelerator.codegen.order import run_ahead
 from sd_tvm.accelerator.isa.encode import encode
 from sd_tvm.accelerator.isa.program import Program
 from sd_tvm.accelerator.isa.spec import BY_NAME, N_SEMAPHORES, Mem, Queue
@@ -43,6 +44,8 @@ class Instruction:
     #: Latest instruction of each queue (index in its queue) known to be complete when this one is.
     known: dict[Queue, int] = field(default_factory=dict)
     order: int = 0
+    #: Instructions that it waits for.
+    providers: list[Instruction] = field(default_factory=list)
 
 
 @dataclass
@@ -141,6 +144,7 @@ class Stream:
             semaphore = self._semaphore(queue, new.queue)
             other.signals.append(semaphore)
             new.waits.append(semaphore)
+            new.providers.append(other)
             pair = (queue, new.queue)
             self._signalled[pair] = self._signalled.get(pair, 0) + 1
             waits = self._waited.setdefault(pair, [])
@@ -168,11 +172,15 @@ class Stream:
         return self._semaphores[pair]
 
     def program(
-        self, segment_bytes: tuple[int, ...], required: dict[Mem, int], n_results: int = 1
+        self,
+        segment_bytes: tuple[int, ...],
+        required: dict[Mem, int],
+        n_results: int = 1,
+        ahead: int = 0,
     ) -> Program:
         """Encoded program; waits and signals beyond two go into NOPs of the same queue."""
         out: list[bytes] = []
-        for instruction in self.instructions:
+        for instruction in run_ahead(self.instructions, ahead):
             waits, signals = instruction.waits, instruction.signals
             queue = instruction.queue
             while len(waits) > _MAX_EVENTS:

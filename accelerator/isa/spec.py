@@ -262,6 +262,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "For i2 < n2, i1 < n1, i0 < n0: dst = op(a, b) on 16 lanes. Values are int32; 8-bit "
         "destinations saturate. REQ: clip(zp + mbqm(a, multiplier, shift), lo, hi); REQ32: "
         "mbqm(a, multiplier, shift); LUT: byte a of table b; SHR is arithmetic, shifts are 0..31. "
+        "MOV with b IMM writes the immediate and reads nothing. "
         "Elements execute in order, so a zero stride of dst = b reduces. Arithmetic is modulo 2^32. "
         "flags bit 0: 8-bit sources are signed, bit 1: 8-bit destination (and zp, lo, hi) is "
         "signed, bit 2: lane l of REQ uses QP word b + l.",

@@ -122,6 +122,16 @@ void RunBinary(Unit& unit, const isa::Alu& alu, Mem b_mem, bool has_b) {
   });
 }
 
+/*! \brief The immediate into all lanes; nothing is read. */
+void RunSet(Unit& unit, const isa::Alu& alu) {
+  const auto dst_mem = static_cast<Mem>(alu.dst_mem);
+  const bool result = (unit.event.instruction->flags & kSignedResult) != 0;
+  Lanes lanes;
+  lanes.fill(alu.imm);
+  ForEach(alu,
+          [&](uint64_t dst, uint64_t, uint64_t) { StoreLanes(unit, dst_mem, dst, lanes, result); });
+}
+
 void RunLut(Unit& unit, const isa::Alu& alu) {
   const auto a_mem = static_cast<Mem>(alu.a_mem);
   const auto dst_mem = static_cast<Mem>(alu.dst_mem);
@@ -191,6 +201,8 @@ void CheckOperand(const Unit& unit, AluOp op, AluSrcB b_src) {
   std::string expected;
   switch (op) {
     case AluOp::kMov:
+      if (b_src != AluSrcB::kNone && b_src != AluSrcB::kImm) expected = "NONE or IMM";
+      break;
     case AluOp::kAbs:
       if (b_src != AluSrcB::kNone) expected = "NONE";
       break;
@@ -239,14 +251,19 @@ void ExecuteAlu(Unit& unit, const isa::Alu& alu) {
   const auto a_mem = static_cast<Mem>(alu.a_mem);
   const auto dst_mem = static_cast<Mem>(alu.dst_mem);
   const Mem b_mem = MemoryOf(b_src);
-  unit.CheckWords(a_mem, alu.a, LastWord(alu.a, alu.n, alu.a_s));
+  const bool set = op == AluOp::kMov && b_src == AluSrcB::kImm;
+  if (!set) unit.CheckWords(a_mem, alu.a, LastWord(alu.a, alu.n, alu.a_s));
   unit.CheckWords(dst_mem, alu.dst, LastWord(alu.dst, alu.n, alu.dst_s));
   if (has_b) {
     unit.CheckWords(b_mem, alu.b, LastWord(alu.b, alu.n, alu.b_s) + (per_lane ? 15 : 0));
   }
   switch (op) {
     case AluOp::kMov:
-      RunBinary<AluOp::kMov>(unit, alu, b_mem, false);
+      if (set) {
+        RunSet(unit, alu);
+      } else {
+        RunBinary<AluOp::kMov>(unit, alu, b_mem, false);
+      }
       break;
     case AluOp::kAdd:
       RunBinary<AluOp::kAdd>(unit, alu, b_mem, has_b);
@@ -286,7 +303,7 @@ void ExecuteAlu(Unit& unit, const isa::Alu& alu) {
   Counts& counts = unit.counts;
   counts.alu_lanes += 16 * elements;
   if (op == AluOp::kReq || op == AluOp::kReq32) counts.requants += 16 * elements;
-  counts.read[alu.a_mem] += elements * Memories::word_bytes(a_mem);
+  if (!set) counts.read[alu.a_mem] += elements * Memories::word_bytes(a_mem);
   counts.write[alu.dst_mem] += elements * Memories::word_bytes(dst_mem);
   if (has_b) {
     const uint64_t words = per_lane ? 16 * elements : elements;

@@ -147,13 +147,17 @@ Cost AluCost(const Machine& machine, const isa::Alu& alu, uint32_t flags) {
   Cost cost;
   const uint64_t vectors = Product({alu.n[0], alu.n[1], alu.n[2]});
   const auto b = static_cast<isa::AluSrcB>(alu.b_src);
-  const bool a_acc = static_cast<Mem>(alu.a_mem) == Mem::kAcc;
+  const bool set =
+      b == isa::AluSrcB::kImm && static_cast<isa::AluOp>(alu.op) == isa::AluOp::kMov;
+  const bool a_acc = !set && static_cast<Mem>(alu.a_mem) == Mem::kAcc;
   const uint64_t acc_reads = (a_acc ? 1 : 0) + (b == isa::AluSrcB::kAcc ? 1 : 0);
   const uint64_t turns = std::max<uint64_t>(1, CeilDiv(acc_reads, machine.alu_acc_ports));
   cost.front = machine.decode + machine.alu_fill +
                Product({CeilDiv(vectors * kLanes, machine.alu_lanes), turns});
-  cost.events.Add(MemoryEvent(static_cast<Mem>(alu.a_mem), false),
-                  Product({vectors, WordBytes(alu.a_mem)}));
+  if (!set) {
+    cost.events.Add(MemoryEvent(static_cast<Mem>(alu.a_mem), false),
+                    Product({vectors, WordBytes(alu.a_mem)}));
+  }
   cost.events.Add(MemoryEvent(static_cast<Mem>(alu.dst_mem), true),
                   Product({vectors, WordBytes(alu.dst_mem)}));
   switch (b) {

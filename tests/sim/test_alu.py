@@ -35,7 +35,7 @@ def _apply(op: AluOp, a: np.ndarray, b: Any, qp: Any) -> np.ndarray:
         value = _wrapped_mbqm(a, qp["m0"], qp["shift"])
         return np.clip(value + qp["zp"], qp["lo"], qp["hi"]) if op == AluOp.REQ else _wrap(value)
     table = {
-        AluOp.MOV: lambda: a,
+        AluOp.MOV: lambda: a if b is None else np.full_like(a, b),
         AluOp.ABS: lambda: np.abs(a),
         AluOp.ADD: lambda: a + b,
         AluOp.SUB: lambda: a - b,
@@ -52,7 +52,7 @@ def _apply(op: AluOp, a: np.ndarray, b: Any, qp: Any) -> np.ndarray:
 def cases(draw: Any) -> dict[str, Any]:
     op = draw(st.sampled_from(list(AluOp)))
     sources = {
-        AluOp.MOV: [AluSrcB.NONE],
+        AluOp.MOV: [AluSrcB.NONE, AluSrcB.IMM],
         AluOp.ABS: [AluSrcB.NONE],
         AluOp.REQ: [AluSrcB.QP],
         AluOp.REQ32: [AluSrcB.QP],
@@ -133,7 +133,7 @@ def _run(fields: dict[str, Any], seed: int) -> None:
                     value = luts[at["b"]][a.view(np.uint8)]
                     value = (value.view(np.int8) if signed_result else value).astype(np.int64)
                 else:
-                    b: Any = fields["imm"]
+                    b: Any = None if fields["b_src"] == AluSrcB.NONE else fields["imm"]
                     if fields["b_src"] in (AluSrcB.ACC, AluSrcB.INP):
                         b = read(Mem.ACC if fields["b_src"] == AluSrcB.ACC else Mem.INP, at["b"]).astype(
                             np.int64

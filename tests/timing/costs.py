@@ -80,7 +80,7 @@ def store(m: Machine, o: Op) -> dict[str, int]:
 def alu(m: Machine, o: Op) -> dict[str, int]:
     """Phases of an ALU instruction."""
     f = o.fields
-    reads = (f["a_mem"] == Mem.ACC) + (f["b_src"] == 2)
+    reads = (f["a_mem"] == Mem.ACC and not (f["op"] == 0 and f["b_src"] == 1)) + (f["b_src"] == 2)
     turns = max(1, ceil(reads / m["alu_acc_ports"]))
     vectors = sum(1 for _ in product(range(f["n0"]), range(f["n1"]), range(f["n2"])))
     return {"front": m["decode_cycles"] + m["alu_fill_cycles"] + ceil(16 * vectors / m["alu_lanes"]) * turns}
@@ -90,6 +90,7 @@ def alu(m: Machine, o: Op) -> dict[str, int]:
 class GemmCost:
     cycles: int
     events: Counter[str]
+    array: Counter[str]  # cycles by what binds
 
 
 def rows_of(w: dict[str, int]) -> tuple[int, int, int]:
@@ -146,9 +147,33 @@ def input_rows(g: dict[str, int], w: dict[str, int], oys: list[int]) -> int:
 class Limits:
     """What bounds a GEMM besides the products."""
 
-    row: int  # least cycles of a row pass
+    port: int  # of a row pass
+    rebuild: int  # of a row pass, and the first one
     drain: int  # of a group
-    overhead: int  # decode, fill, first rebuild, last drain
+    fill: int  # decode and fill
+
+    @property
+    def row(self) -> int:
+        """Least cycles of a row pass."""
+        return max(self.port, self.rebuild)
+
+    @property
+    def overhead(self) -> int:
+        """Decode, fill, first rebuild, last drain."""
+        return self.fill + self.rebuild + self.drain
+
+    def array(self) -> Counter[str]:
+        """Cycles outside the groups, by what binds."""
+        return Counter({"fill": self.fill, "rebuild": self.rebuild, "drain": self.drain})
+
+    def group(self, macs: list[int]) -> Counter[str]:
+        """Cycles of a group whose passes' products take ``macs`` cycles, by what binds."""
+        out: Counter[str] = Counter()
+        for mac in macs:
+            # The longest; of equals, products before input before weights.
+            longest, name = max((n, -i) for i, n in enumerate((mac, self.port, self.rebuild)))
+            out[("mac", "port", "rebuild")[-name]] += longest
+        return out if out.total() >= self.drain else Counter({"drain": self.drain})
 
 
 def limits(m: Machine, g: dict[str, int], w: dict[str, int], fold: int, filters: int) -> Limits:
@@ -169,8 +194,8 @@ def limits(m: Machine, g: dict[str, int], w: dict[str, int], fold: int, filters:
         values = min(g["n_ox"], fold * F)
     rebuild = steps * m["lines_per_re"] if code else 0
     drain = ceil(values / m["drain_values_per_cycle"])
-    overhead = m["decode_cycles"] + m["gemm_fill_cycles"] + rebuild + drain
-    return Limits(max(rebuild, ceil(port / m["port_bytes_per_cycle"])), drain, overhead)
+    fill = m["decode_cycles"] + m["gemm_fill_cycles"]
+    return Limits(ceil(port / m["port_bytes_per_cycle"]), rebuild, drain, fill)
 
 
 def conv(m: Machine, g: dict[str, int], w: dict[str, int], fold: int) -> GemmCost:
@@ -189,8 +214,8 @@ def conv(m: Machine, g: dict[str, int], w: dict[str, int], fold: int) -> GemmCos
         steps = 1
         passes = [c for _ in range(w["n_ky"] * w["n_kx"]) for c in chunks(list(range(w["cg"])), lines)]
     limit = limits(m, g, w, fold, m["m_slices"])
-    K = sum(max(steps * worst_step(m, w), limit.row) for _ in passes)
-    drain, cycles = limit.drain, limit.overhead
+    group = limit.group([steps * worst_step(m, w)] * len(passes))
+    array = limit.array()
     filters: dict[int, list[int]] = {}
     for f in range(g["n_m"]):
         filters.setdefault((g.get("m_base", 0) + f) // w["mg"], []).append(f)
@@ -199,7 +224,7 @@ def conv(m: Machine, g: dict[str, int], w: dict[str, int], fold: int) -> GemmCos
     for _, xs in product(range(g["n_oy"]), chunks(list(range(g["n_ox"])), fold * F)):
         for of_group in filters.values():
             for fs in chunks(of_group, m["m_slices"]):
-                cycles += max(K, drain)
+                array += group
                 for pixels in chunks(xs, F):
                     if not code:
                         e["inp_read_bytes"] += len(pixels) * w["cg"] * w["n_ky"] * w["n_kx"]
@@ -223,7 +248,7 @@ def conv(m: Machine, g: dict[str, int], w: dict[str, int], fold: int) -> GemmCos
                     e["rebuild_shift_adds"] += len(fs) * slots * steps * steps * terms
                 bias(e, g, len(fs))
     outputs(e, g)
-    return GemmCost(cycles, e)
+    return GemmCost(array.total(), e, array)
 
 
 def bias(e: Counter[str], g: dict[str, int], filters: int) -> None:
@@ -247,7 +272,7 @@ def depthwise(m: Machine, g: dict[str, int], w: dict[str, int]) -> GemmCost:
     density = KEPT.get(WMode(w["wmode"]), 16)
     at_once = max(1, min(g["n_oy"], m["c_lines"] // slots))
     passes = chunks(list(range(slots)), m["c_lines"])
-    cycles = limits(m, g, w, 1, 1).overhead
+    array = limits(m, g, w, 1, 1).array()
     terms = 2 if any(w[f"code{i}"] & 8 for i in range(16)) else 1
     planes = steps + (density != 16)
     for oys, xs in product(chunks(list(range(g["n_oy"])), at_once), chunks(list(range(g["n_ox"])), F)):
@@ -259,7 +284,7 @@ def depthwise(m: Machine, g: dict[str, int], w: dict[str, int]) -> GemmCost:
         for fs in chunks(list(range(g["n_m"])), m["m_slices"]):
             n = len(fs)
             limit = limits(m, g, w, 1, n)
-            cycles += max(sum(max(steps * worst_step(m, w), limit.row) for _ in passes), limit.drain)
+            array += limit.group([steps * worst_step(m, w)] * len(passes))
             width = window(m, g, w, xs, steps) if taps else len(xs) * steps
             e["fifo_bytes"] += n * slots * len(oys) * width
             e["picker_bytes"] += n * slots * len(oys) * width if density != 16 else 0
@@ -273,4 +298,4 @@ def depthwise(m: Machine, g: dict[str, int], w: dict[str, int]) -> GemmCost:
                 e["code_read_bytes"] += n * w["n_ky"] * w["n_kx"]
             bias(e, g, n)
     outputs(e, g)
-    return GemmCost(cycles, e)
+    return GemmCost(array.total(), e, array)

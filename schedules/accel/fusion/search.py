@@ -16,7 +16,7 @@ from sd_tvm.layers import ConvLayer, PoolLayer
 from sd_tvm.schedules.accel.conv_tiles import weight_words
 from sd_tvm.schedules.accel.fusion.region import Region
 from sd_tvm.schedules.accel.fusion.windows import result_hw, stays, window_of
-from sd_tvm.schedules.accel.search import tile_sizes
+from sd_tvm.schedules.accel.search import field_max, tile_sizes
 
 #: pJ of a 16-byte word from or to DRAM, and of a multiply-accumulate with all that belongs to it.
 _WORD_PJ = 1600.0
@@ -119,7 +119,14 @@ class Space:
             bottom, right = max(bottom, b - height), max(right, d - width)
             if max(-a, -c, b - height, d - width) > 0:
                 pads.add(window.pad_value)
-        return (top, left, bottom, right) if len(pads) <= 1 else None
+        if len(pads) > 1 or (width + left + right) > field_max("ALU", "dst_s1"):
+            return None
+        return top, left, bottom, right
+
+    def fits(self, value: int, rows: int | None = None) -> bool:
+        """Whether instructions can address so many rows of a value (all of it) on chip."""
+        one = self.words(value, rows, 1) // self.region.values[value].shape[1]
+        return one <= field_max("ALU", "dst_s2")
 
     def words(self, value: int, rows: int | None = None, images: int | None = None) -> int:
         """Words of a value on chip: all of it with its padding, or so many rows."""
@@ -241,7 +248,7 @@ class Search:
     def _whole(self, at: int, state: frozenset[int], output: bool) -> float | None:
         """Price of one layer as a whole; None if it does not fit."""
         space, node = self.space, self.region.nodes[at]
-        if output and (not self.fuse or space.margins[node.result] is None):
+        if output and (not self.fuse or space.margins[node.result] is None or not space.fits(node.result)):
             return None
         budget = self._budget(state, node.result if output else None)
         if budget < 0:
@@ -278,7 +285,7 @@ class Search:
         """A run in the largest strips that fit, and its price."""
         space, region = self.space, self.region
         node = region.nodes[last]
-        if output and space.margins[node.result] is None:
+        if output and (space.margins[node.result] is None or not space.fits(node.result)):
             return None
         budget = self._budget(state, node.result if output else None)
         inner = [region.nodes[i].result for i in range(first, last)]
@@ -289,11 +296,9 @@ class Search:
             if rows == height and images == 1:
                 continue
             ranges = [strip_extents(region, first, last, a, b) for a, b in strips(height, rows)]
-            need = 0
-            for v in inner:
-                need += space.words(v, max(r[v].last - r[v].first for r in ranges), 1)
-            left = budget - need
-            if left < 0:
+            tallest = {v: max(r[v].last - r[v].first for r in ranges) for v in inner}
+            left = budget - sum(space.words(v, n, 1) for v, n in tallest.items())
+            if left < 0 or not all(space.fits(v, n) for v, n in tallest.items()):
                 continue
             price = _STEP_PJ * (last - first + 1) * len(ranges) * images
             fits = True
