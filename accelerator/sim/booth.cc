@@ -63,7 +63,7 @@ class Evaluator {
           for (uint32_t m = 0; m < run.count; m += machine_.m_slices) {
             const uint32_t n = std::min(machine_.m_slices, run.count - m);
             if (plan_.depthwise) FillDepthwiseTables(run.first + m, n, oy, ox);
-            AddTo(&data.body, std::max(GroupCycles(run.first + m, n, &data.digits), plan_.drain));
+            AddGroup(run.first + m, n, &data);
           }
         }
       }
@@ -204,8 +204,20 @@ class Evaluator {
     }
   }
 
-  /*! \brief Cycles of one group: filters [m, m + n) at the pixels of the tables. */
-  uint64_t GroupCycles(uint32_t m, uint32_t n, uint64_t* digits) {
+  /*! \brief One group: filters [m, m + n) at the pixels of the tables. */
+  void AddGroup(uint32_t m, uint32_t n, GemmData* data) {
+    ArrayCycles array;
+    const uint64_t cycles = GroupCycles(m, n, &data->digits, &array);
+    if (plan_.drain > cycles) {
+      data->array.Add(ArrayBound::kDrain, plan_.drain);
+    } else {
+      data->array.Add(array);
+    }
+    AddTo(&data->body, std::max(cycles, plan_.drain));
+  }
+
+  /*! \brief Cycles of its row passes, also by bound. */
+  uint64_t GroupCycles(uint32_t m, uint32_t n, uint64_t* digits, ArrayCycles* array) {
     const uint32_t chunks = static_cast<uint32_t>(CeilDiv(plan_.rows, plan_.lines));
     const bool same_rows = mode_ == WMode::kRaw8 || mode_ == WMode::kDense;
     uint64_t cycles = 0;
@@ -228,7 +240,9 @@ class Evaluator {
       uint64_t pass_cycles = 0;
       for (const uint32_t step : most_) pass_cycles += step;
       const bool is_last = n < machine_.m_slices;
-      AddTo(&cycles, std::max(pass_cycles, is_last ? plan_.last_row_floor : plan_.row_floor));
+      const uint64_t longest = std::max(pass_cycles, plan_.RowFloor(is_last));
+      array->Add(plan_.RowBound(pass_cycles, is_last), longest);
+      AddTo(&cycles, longest);
     }
     return cycles;
   }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "array_cycles.h"
 #include "energy.h"
 #include "isa_decode.h"
 #include "machine.h"
@@ -21,7 +22,8 @@ struct Cost {
   uint64_t data = 0;
   uint64_t beats = 0;
   uint64_t tail = 0;
-  EventCounts events;
+  ArrayCycles array;  // what binds a GEMM, cycle by cycle; zero for everything else
+  EventList events;
 
   uint64_t Total() const { return front + latency + data + tail; }
 };

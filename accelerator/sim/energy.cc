@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <stdexcept>
 #include <string>
 
 #include "checked.h"
@@ -34,6 +35,12 @@ std::string PriceKey(const EventInfo& event) {
 }
 
 }  // namespace
+
+void EventList::Add(EnergyEvent event, uint64_t count) {
+  if (count == 0) return;
+  if (size_ == kCapacity) throw std::logic_error("an instruction has too many kinds of events");
+  items_[size_++] = {event, count};
+}
 
 void EventCounts::Add(EnergyEvent event, uint64_t count) {
   AddTo(&counts_[static_cast<int>(event)], count);

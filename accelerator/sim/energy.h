@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "config.h"
 #include "json.h"
@@ -87,10 +88,26 @@ enum class Component : uint8_t {
 };
 constexpr int kNumComponent = static_cast<int>(Component::kCount);
 
+/*! \brief Events of one instruction: a short list, an event may stand in it twice. */
+class EventList {
+ public:
+  void Add(EnergyEvent event, uint64_t count);
+  const std::pair<EnergyEvent, uint64_t>* begin() const { return items_.data(); }
+  const std::pair<EnergyEvent, uint64_t>* end() const { return items_.data() + size_; }
+
+ private:
+  static constexpr size_t kCapacity = 20;  // no instruction has more
+  std::array<std::pair<EnergyEvent, uint64_t>, kCapacity> items_;
+  size_t size_ = 0;
+};
+
 /*! \brief How often each event happened. */
 class EventCounts {
  public:
   void Add(EnergyEvent event, uint64_t count);
+  void Add(const EventList& events) {
+    for (const auto& [event, count] : events) Add(event, count);
+  }
   void Add(const EventCounts& other);
   uint64_t operator[](EnergyEvent event) const { return counts_[static_cast<int>(event)]; }
 

@@ -120,7 +120,7 @@ class Executor {
       ExecuteAlu(unit, *alu);
     } else if (const auto* setw = std::get_if<isa::Setw>(&instruction.body)) {
       setw_ = *setw;
-      geometry_ = GeometryOf(setw_, unit.where());
+      geometry_ = GeometryOf(setw_, unit.site());
       has_setw_ = true;
       signed_ = (instruction.flags & 1) != 0;
     } else if (const auto* gemm = std::get_if<isa::Gemm>(&instruction.body)) {

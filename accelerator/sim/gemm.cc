@@ -88,7 +88,7 @@ class Gemm {
       }
     }
     if (auto found = cache_.Find(key)) return found;
-    return cache_.Add(key, Rebuild(block, unit_.where()));
+    return cache_.Add(key, Rebuild(block, unit_.site()));
   }
 
   /*! \brief Copies the basis of each of n filters, named by its id, next to each other. */

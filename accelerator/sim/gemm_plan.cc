@@ -79,16 +79,20 @@ std::vector<FilterRun> SplitByGroup(const isa::Gemm& gemm, uint32_t mg) {
 }
 
 void Finish(const Shape& s, GemmPlan* plan) {
-  const auto group = [&](uint64_t row_floor) {
-    return std::max(Product({plan->passes, std::max(plan->steps * s.step, row_floor)}),
-                    plan->drain);
+  const uint64_t mac = plan->steps * s.step;
+  const auto add = [&](uint64_t groups, bool last) {
+    const uint64_t body = Product({plan->passes, std::max(mac, plan->RowFloor(last))});
+    const bool drains = plan->drain > body;
+    const uint64_t cycles = Product({groups, drains ? plan->drain : body});
+    plan->array.Add(drains ? ArrayBound::kDrain : plan->RowBound(mac, last), cycles);
+    AddTo(&plan->cycles, cycles);
   };
   plan->filter_passes = FilterPasses(s.machine, plan->runs);
-  plan->cycles = plan->prologue + plan->drain;
-  // Floors differ only for depthwise layers, which are one run.
-  AddTo(&plan->cycles,
-        Product({plan->pixel_groups, plan->filter_passes - 1, group(plan->row_floor)}));
-  AddTo(&plan->cycles, Product({plan->pixel_groups, group(plan->last_row_floor)}));
+  plan->cycles = plan->Overhead();
+  plan->array = plan->OverheadArray();
+  // Ports differ only for depthwise layers, which are one run.
+  add(Product({plan->pixel_groups, plan->filter_passes - 1}), false);
+  add(plan->pixel_groups, true);
 }
 
 GemmPlan PlanConv(const Shape& s, uint32_t fold) {
@@ -104,11 +108,10 @@ GemmPlan PlanConv(const Shape& s, uint32_t fold) {
   if (!s.code) plan.passes *= uint64_t{s.setw.n_ky} * s.setw.n_kx;
   const uint64_t lane_bytes =
       plan.taps ? s.Window(m.f_lanes, plan.steps) : uint64_t{m.f_lanes} * plan.steps;
-  const uint64_t port = CeilDiv(m.c_lines * lane_bytes * s.RowsPerKept(), m.port_bytes);
-  const uint64_t rebuild = s.code ? uint64_t{plan.steps} * m.lines_per_re : 0;
-  plan.row_floor = std::max(port, rebuild);
-  plan.last_row_floor = plan.row_floor;
-  plan.prologue = m.decode + m.gemm_fill + rebuild;
+  plan.port = CeilDiv(m.c_lines * lane_bytes * s.RowsPerKept(), m.port_bytes);
+  plan.last_port = plan.port;
+  plan.rebuild = s.code ? uint64_t{plan.steps} * m.lines_per_re : 0;
+  plan.fill = uint64_t{m.decode} + m.gemm_fill;
   const uint64_t x_groups = CeilDiv(s.gemm.n_ox, m.f_lanes);
   plan.pixel_groups = s.gemm.n_oy * CeilDiv(x_groups, fold);
   plan.drain = CeilDiv(std::min<uint64_t>(s.gemm.n_ox, uint64_t{fold} * m.f_lanes), m.drain_values);
@@ -131,14 +134,14 @@ GemmPlan PlanDepthwise(const Shape& s) {
   plan.passes = CeilDiv(plan.rows, m.c_lines);
   const uint64_t pixels = std::min(m.f_lanes, s.gemm.n_ox);
   const uint64_t channel_bytes = s.InputRows(plan.oy_at_once) * s.Window(pixels, s.setw.n_kx);
-  const uint64_t rebuild = s.code ? uint64_t{plan.steps} * m.lines_per_re : 0;
-  const auto row_floor = [&](uint64_t filters) {
-    return std::max(CeilDiv(CeilDiv(filters, s.setw.mg) * channel_bytes, m.port_bytes), rebuild);
+  const auto port = [&](uint64_t filters) {
+    return CeilDiv(CeilDiv(filters, s.setw.mg) * channel_bytes, m.port_bytes);
   };
   const uint32_t last = s.gemm.n_m % m.m_slices;
-  plan.row_floor = row_floor(m.m_slices);
-  plan.last_row_floor = row_floor(last == 0 ? m.m_slices : last);
-  plan.prologue = m.decode + m.gemm_fill + rebuild;
+  plan.port = port(m.m_slices);
+  plan.last_port = port(last == 0 ? m.m_slices : last);
+  plan.rebuild = s.code ? uint64_t{plan.steps} * m.lines_per_re : 0;
+  plan.fill = uint64_t{m.decode} + m.gemm_fill;
   plan.pixel_groups = CeilDiv(s.gemm.n_oy, plan.oy_at_once) * CeilDiv(s.gemm.n_ox, m.f_lanes);
   plan.drain = CeilDiv(plan.oy_at_once * pixels, m.drain_values);
   plan.runs = {{0, s.gemm.n_m}};
@@ -222,12 +225,12 @@ void CountArray(const Shape& s, GemmPlan* plan) {
 }  // namespace
 
 GemmPlan PlanGemm(const Machine& machine, const isa::Gemm& gemm, const isa::Setw& setw,
-                  bool signed_activations, const WeightGeometry& geometry, const char* where) {
+                  bool signed_activations, const WeightGeometry& geometry, const Site& site) {
   const auto mode = static_cast<WMode>(setw.wmode);
   const bool code = mode != WMode::kRaw8;
   if (code && machine.lines_per_re == 0) {
     throw ConfigMismatchError(
-        std::string(where) +
+        site.text() +
         ": the weights are in SD form and the configuration has no rebuild engine. Expected: raw "
         "int8 weights, or lines_per_re of at least 1. What to do: compile the model for this "
         "configuration.");

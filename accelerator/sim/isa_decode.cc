@@ -25,62 +25,61 @@ uint32_t AllowedFlags(Opcode opcode) {
   }
 }
 
-[[noreturn]] void Fail(const std::string& where, const std::string& found,
-                       const std::string& expected) {
-  throw ProgramError(where + ": " + found + ". Expected: " + expected + ".");
+[[noreturn]] void Fail(const Site& site, const std::string& found, const std::string& expected) {
+  throw ProgramError(site.text() + ": " + found + ". Expected: " + expected + ".");
 }
 
-void CheckEnum(const std::string& where, const char* field, uint32_t value, int count) {
+void CheckEnum(const Site& site, const char* field, uint32_t value, int count) {
   if (value >= static_cast<uint32_t>(count)) {
-    Fail(where, std::string(field) + " is " + std::to_string(value),
+    Fail(site, std::string(field) + " is " + std::to_string(value),
          "at most " + std::to_string(count - 1));
   }
 }
 
-int DecodeSemaphore(const std::string& where, uint32_t field) {
+int DecodeSemaphore(const Site& site, uint32_t field) {
   if ((field & kSemaphoreValid) != 0) return static_cast<int>(field & (kSemaphoreValid - 1));
   if (field != 0) {
-    Fail(where, "an unused semaphore field holds " + std::to_string(field), "0");
+    Fail(site, "an unused semaphore field holds " + std::to_string(field), "0");
   }
   return -1;
 }
 
-void CheckPositive(const std::string& where, const char* field, uint32_t value) {
-  if (value == 0) Fail(where, std::string(field) + " is 0", "at least 1");
+void CheckPositive(const Site& site, const char* field, uint32_t value) {
+  if (value == 0) Fail(site, std::string(field) + " is 0", "at least 1");
 }
 
 /*! \brief Checks what a body alone can say. */
 struct BodyChecker {
-  std::string where;
+  Site site;
 
   void operator()(const isa::Nop&) const {}
   void operator()(const isa::Load& load) const {
-    CheckEnum(where, "xform", load.xform, isa::kNumXform);
+    CheckEnum(site, "xform", load.xform, isa::kNumXform);
   }
   void operator()(const isa::Store& store) const {
-    if (store.xform != 0) Fail(where, "xform is " + std::to_string(store.xform), "COPY");
+    if (store.xform != 0) Fail(site, "xform is " + std::to_string(store.xform), "COPY");
     const auto mem = static_cast<isa::Mem>(store.mem);
     if (mem != isa::Mem::kOut && mem != isa::Mem::kAcc) {
-      Fail(where, std::string("stores from ") + isa::kMemories[store.mem].name, "OUT or ACC");
+      Fail(site, std::string("stores from ") + isa::kMemories[store.mem].name, "OUT or ACC");
     }
   }
   void operator()(const isa::Gemm& gemm) const {
-    CheckEnum(where, "acc_init", gemm.acc_init, isa::kNumAccInit);
-    CheckPositive(where, "n_oy", gemm.n_oy);
-    CheckPositive(where, "n_ox", gemm.n_ox);
-    CheckPositive(where, "n_m", gemm.n_m);
+    CheckEnum(site, "acc_init", gemm.acc_init, isa::kNumAccInit);
+    CheckPositive(site, "n_oy", gemm.n_oy);
+    CheckPositive(site, "n_ox", gemm.n_ox);
+    CheckPositive(site, "n_m", gemm.n_m);
     if (gemm.m_base % 16 != 0) {
-      Fail(where, "m_base is " + std::to_string(gemm.m_base), "a multiple of 16");
+      Fail(site, "m_base is " + std::to_string(gemm.m_base), "a multiple of 16");
     }
   }
   void operator()(const isa::Alu& alu) const {
-    CheckEnum(where, "op", alu.op, isa::kNumAluOp);
-    CheckEnum(where, "b_src", alu.b_src, isa::kNumAluSrcB);
+    CheckEnum(site, "op", alu.op, isa::kNumAluOp);
+    CheckEnum(site, "b_src", alu.b_src, isa::kNumAluSrcB);
     CheckMemory("a_mem", alu.a_mem);
     CheckMemory("dst_mem", alu.dst_mem);
-    for (const uint32_t n : alu.n) CheckPositive(where, "an extent", n);
+    for (const uint32_t n : alu.n) CheckPositive(site, "an extent", n);
   }
-  void operator()(const isa::Setw& setw) const { GeometryOf(setw, where); }
+  void operator()(const isa::Setw& setw) const { GeometryOf(setw, site); }
   void operator()(const isa::Mark&) const {}
   void operator()(const isa::Fence&) const {}
   void operator()(const isa::Finish&) const {}
@@ -88,44 +87,49 @@ struct BodyChecker {
   void CheckMemory(const char* field, uint32_t value) const {
     const auto mem = static_cast<isa::Mem>(value);
     if (mem != isa::Mem::kAcc && mem != isa::Mem::kInp && mem != isa::Mem::kOut) {
-      Fail(where, std::string(field) + " is " + isa::kMemories[value].name, "ACC, INP or OUT");
+      Fail(site, std::string(field) + " is " + isa::kMemories[value].name, "ACC, INP or OUT");
     }
   }
 };
 
 }  // namespace
 
+std::string Site::text() const {
+  return "instruction " + std::to_string(index) + " (" +
+         isa::kOpcodes[static_cast<int>(opcode)].name + ")";
+}
+
 std::string Where(size_t index, const Instruction& instruction) {
-  return "instruction " + std::to_string(index) + " (" + instruction.name() + ")";
+  return Site{index, instruction.opcode}.text();
 }
 
 Instruction Decode(const uint8_t* bytes, size_t index) {
   const isa::Bits bits(bytes);
   const isa::Header header = isa::DecodeHeader(bits);
   if (header.opcode >= static_cast<uint32_t>(isa::kNumOpcode)) {
-    Fail("instruction " + std::to_string(index),
-         "opcode " + std::to_string(header.opcode) + " does not exist",
-         "at most " + std::to_string(isa::kNumOpcode - 1));
+    throw ProgramError("instruction " + std::to_string(index) + ": opcode " +
+                       std::to_string(header.opcode) + " does not exist. Expected: at most " +
+                       std::to_string(isa::kNumOpcode - 1) + ".");
   }
   Instruction out;
   out.opcode = static_cast<Opcode>(header.opcode);
-  const std::string where = Where(index, out);
+  const Site site{index, out.opcode};
   const isa::OpcodeInfo& info = isa::kOpcodes[header.opcode];
   for (size_t bit = info.used_bits; bit < 8 * isa::kInstructionBytes;) {
     const size_t width = std::min<size_t>(32, 8 * isa::kInstructionBytes - bit);
     if (bits.Get(bit, width) != 0) {
-      Fail(where, "bits beyond " + std::to_string(info.used_bits) + " are not zero",
+      Fail(site, "bits beyond " + std::to_string(info.used_bits) + " are not zero",
            "zero in unused bits");
     }
     bit += width;
   }
   for (int i = 0; i < 2; ++i) {
-    out.wait[i] = DecodeSemaphore(where, header.wait[i]);
-    out.signal[i] = DecodeSemaphore(where, header.signal[i]);
+    out.wait[i] = DecodeSemaphore(site, header.wait[i]);
+    out.signal[i] = DecodeSemaphore(site, header.signal[i]);
   }
   out.flags = header.flags;
   if ((out.flags & ~AllowedFlags(out.opcode)) != 0) {
-    Fail(where, "flags are " + std::to_string(out.flags),
+    Fail(site, "flags are " + std::to_string(out.flags),
          "no bit outside " + std::to_string(AllowedFlags(out.opcode)));
   }
   out.body = isa::DecodeBody(out.opcode, bits);
@@ -133,32 +137,32 @@ Instruction Decode(const uint8_t* bytes, size_t index) {
   if (const auto* nop = std::get_if<isa::Nop>(&out.body)) out.queue = static_cast<int>(nop->queue);
   if (out.queue == kNoQueue &&
       (out.wait[0] >= 0 || out.wait[1] >= 0 || out.signal[0] >= 0 || out.signal[1] >= 0)) {
-    Fail(where, "waits for or signals a semaphore", "none, it belongs to no queue");
+    Fail(site, "waits for or signals a semaphore", "none, it belongs to no queue");
   }
-  std::visit(BodyChecker{where}, out.body);
+  std::visit(BodyChecker{site}, out.body);
   return out;
 }
 
-int DecodeCode(uint32_t entry, const std::string& where) {
+int DecodeCode(uint32_t entry, const Site& site) {
   if (entry == kZeroCode) return 0;
   const int p1 = static_cast<int>((entry >> 4) & 7);
   const int p2 = static_cast<int>(entry & 7);
   const bool two = (entry & 8) != 0;
   if (two ? p2 >= p1 : p2 != 0) {
-    Fail(where, "code table entry " + std::to_string(entry) + " is not canonical",
+    Fail(site, "code table entry " + std::to_string(entry) + " is not canonical",
          "2^p1, 2^p1 + 2^p2 with p2 < p1, or 7 for zero");
   }
   const int magnitude = (1 << p1) + (two ? 1 << p2 : 0);
   return (entry & 0x80) != 0 ? -magnitude : magnitude;
 }
 
-WeightGeometry GeometryOf(const isa::Setw& setw, const std::string& where) {
-  CheckEnum(where, "wmode", setw.wmode, isa::kNumWMode);
-  CheckPositive(where, "cg", setw.cg);
-  CheckPositive(where, "mg", setw.mg);
-  CheckPositive(where, "n_ky", setw.n_ky);
-  CheckPositive(where, "n_kx", setw.n_kx);
-  for (const uint32_t entry : setw.code) DecodeCode(entry, where);
+WeightGeometry GeometryOf(const isa::Setw& setw, const Site& site) {
+  CheckEnum(site, "wmode", setw.wmode, isa::kNumWMode);
+  CheckPositive(site, "cg", setw.cg);
+  CheckPositive(site, "mg", setw.mg);
+  CheckPositive(site, "n_ky", setw.n_ky);
+  CheckPositive(site, "n_kx", setw.n_kx);
+  for (const uint32_t entry : setw.code) DecodeCode(entry, site);
   WeightGeometry g;
   g.taps = setw.cg * setw.n_ky * setw.n_kx;
   const auto mode = static_cast<isa::WMode>(setw.wmode);
@@ -167,10 +171,10 @@ WeightGeometry GeometryOf(const isa::Setw& setw, const std::string& where) {
     return g;
   }
   const uint32_t s = setw.s;
-  if (s == 0 || s > 16) Fail(where, "s is " + std::to_string(s), "1..16");
+  if (s == 0 || s > 16) Fail(site, "s is " + std::to_string(s), "1..16");
   if (static_cast<isa::RowKind>(setw.rowkind) == isa::RowKind::kTaps) {
     if (s != setw.n_kx) {
-      Fail(where, "s is " + std::to_string(s) + " and n_kx " + std::to_string(setw.n_kx),
+      Fail(site, "s is " + std::to_string(s) + " and n_kx " + std::to_string(setw.n_kx),
            "the same for TAPS rows");
     }
     g.rows = setw.cg * setw.n_ky;
@@ -195,9 +199,9 @@ WeightGeometry GeometryOf(const isa::Setw& setw, const std::string& where) {
   g.planes = s + (indexed ? 1 : 0);
   g.basis_words = (s * s + 15) / 16;
   if (mode == isa::WMode::kShared) {
-    CheckPositive(where, "group_tiles", setw.group_tiles);
+    CheckPositive(site, "group_tiles", setw.group_tiles);
     if (setw.kept_rows > g.rows) {
-      Fail(where, "kept_rows is " + std::to_string(setw.kept_rows),
+      Fail(site, "kept_rows is " + std::to_string(setw.kept_rows),
            "at most the " + std::to_string(g.rows) + " rows of a filter");
     }
     g.used_slots = g.kept_rows = setw.kept_rows;

@@ -37,6 +37,14 @@ struct Instruction {
  */
 Instruction Decode(const uint8_t* bytes, size_t index);
 
+/*! \brief Names an instruction in errors; text only when there is one. */
+struct Site {
+  size_t index = 0;
+  isa::Opcode opcode = isa::Opcode::kNop;
+
+  std::string text() const;
+};
+
 /*! \brief "instruction 12 (GEMM)": how every error message starts. */
 std::string Where(size_t index, const Instruction& instruction);
 
@@ -54,10 +62,10 @@ struct WeightGeometry {
 };
 
 /*! \brief Value of one entry of the code table; throws ProgramError if it is not canonical. */
-int DecodeCode(uint32_t entry, const std::string& where);
+int DecodeCode(uint32_t entry, const Site& site);
 
 /*! \brief Checks a SETW and derives its geometry; throws ProgramError. */
-WeightGeometry GeometryOf(const isa::Setw& setw, const std::string& where);
+WeightGeometry GeometryOf(const isa::Setw& setw, const Site& site);
 
 }  // namespace sd
 

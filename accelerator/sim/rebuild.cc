@@ -19,8 +19,8 @@ constexpr uint64_t kMaxPositions = 65536;  // distinct INP words that one pixel 
 /*! \brief int32 weights [position][lane][filter] while they are put together. */
 class Builder {
  public:
-  Builder(const PackedBlock& block, const std::string& where)
-      : block_(block), setw_(*block.setw), geometry_(*block.geometry), where_(where) {
+  Builder(const PackedBlock& block, const Site& site)
+      : block_(block), setw_(*block.setw), geometry_(*block.geometry), site_(site) {
     const uint64_t last_filter = block.first_filter + block.n_filters - 1;
     const uint64_t first_channel = block.first_filter / setw_.mg * uint64_t{setw_.cg};
     const uint64_t last_channel = last_filter / setw_.mg * uint64_t{setw_.cg} + setw_.cg - 1;
@@ -31,7 +31,7 @@ class Builder {
       Fail("16 filters read " + std::to_string(positions) + " input words a pixel",
            "at most " + std::to_string(kMaxPositions));
     }
-    for (size_t i = 0; i < table_.size(); ++i) table_[i] = DecodeCode(setw_.code[i], where);
+    for (size_t i = 0; i < table_.size(); ++i) table_[i] = DecodeCode(setw_.code[i], site);
     dense_.resize(positions * kLanes * kFilters);
   }
 
@@ -50,7 +50,7 @@ class Builder {
 
  private:
   [[noreturn]] void Fail(const std::string& found, const std::string& expected) const {
-    throw ProgramError(where_ + ": " + found + ". Expected: " + expected + ".");
+    throw ProgramError(site_.text() + ": " + found + ". Expected: " + expected + ".");
   }
 
   /*! \brief Index into dense_ of a tap, filter 0. */
@@ -238,7 +238,7 @@ class Builder {
   const PackedBlock& block_;
   const isa::Setw& setw_;
   const WeightGeometry& geometry_;
-  const std::string& where_;
+  const Site site_;
   std::array<int32_t, 16> table_{};
   uint64_t first_block_ = 0;
   uint64_t n_blocks_ = 0;
@@ -250,8 +250,8 @@ class Builder {
 
 }  // namespace
 
-BlockWeights Rebuild(const PackedBlock& block, const std::string& where) {
-  return Builder(block, where).Build();
+BlockWeights Rebuild(const PackedBlock& block, const Site& site) {
+  return Builder(block, site).Build();
 }
 
 }  // namespace sd

@@ -42,10 +42,10 @@ struct BlockWeights {
 /*!
  * \brief Rebuilds w = Ce . B of the filters of a block and drops entries that are zero for all.
  *
- * Throws ProgramError (prefix `where`) on a row index beyond the filter or a bitmap that does not
+ * Throws ProgramError (prefix `site`) on a row index beyond the filter or a bitmap that does not
  * keep exactly kept_rows rows.
  */
-BlockWeights Rebuild(const PackedBlock& block, const std::string& where);
+BlockWeights Rebuild(const PackedBlock& block, const Site& site);
 
 }  // namespace sd
 

@@ -20,7 +20,7 @@ class TimedRun::Collector : public Observer {
     const auto* gemm = std::get_if<isa::Gemm>(&instruction.body);
     if (gemm == nullptr || event.setw == nullptr) return;
     const GemmPlan plan = PlanGemm(machine_, *gemm, *event.setw, signed_, *event.geometry,
-                                   Where(event.index, instruction).c_str());
+                                   {event.index, instruction.opcode});
     data_[event.index] =
         SerialGemm(machine_, plan, *gemm, *event.setw, signed_, *event.geometry, memories);
   }
@@ -33,20 +33,35 @@ class TimedRun::Collector : public Observer {
 
 namespace {
 
-void WriteQueues(JsonWriter* json, const Timing& timing) {
+void WriteQueues(JsonWriter* json, const TimeShare& share) {
   json->Key("busy").BeginObject();
   for (int q = 0; q < isa::kNumQueue; ++q) {
-    json->Key(isa::kQueueNames[q]).Uint(timing.queues[q].busy);
+    json->Key(isa::kQueueNames[q]).Uint(share.queues[q].busy);
   }
   json->EndObject().Key("stall").BeginObject();
   for (int q = 0; q < isa::kNumQueue; ++q) {
     const std::string name = isa::kQueueNames[q];
-    json->Key(name + ".token").Uint(timing.queues[q].token);
-    json->Key(name + ".dispatch").Uint(timing.queues[q].dispatch);
+    json->Key(name + ".token").Uint(share.queues[q].token);
+    json->Key(name + ".dispatch").Uint(share.queues[q].dispatch);
   }
-  json->EndObject().Key("idle").BeginObject();
+  json->EndObject().Key("waits").BeginObject();
   for (int q = 0; q < isa::kNumQueue; ++q) {
-    json->Key(isa::kQueueNames[q]).Uint(timing.queues[q].idle);
+    for (int from = 0; from < isa::kNumQueue; ++from) {
+      const std::string name = isa::kQueueNames[q];
+      json->Key(name + "." + isa::kQueueNames[from]).Uint(share.waits[q][from]);
+    }
+  }
+  json->EndObject();
+}
+
+void WriteClasses(JsonWriter* json, const TimeShare& share, const EnergyPrices& prices) {
+  json->Key("class_cycles").BeginObject();
+  for (int i = 0; i < isa::kNumOpcode; ++i) {
+    json->Key(isa::kOpcodes[i].name).Uint(share.class_cycles[i]);
+  }
+  json->EndObject().Key("class_energy_fj").BeginObject();
+  for (int i = 0; i < isa::kNumOpcode; ++i) {
+    json->Key(isa::kOpcodes[i].name).Uint(prices.Price(share.class_events[i]).total);
   }
   json->EndObject();
 }
@@ -58,6 +73,31 @@ void WriteEvents(JsonWriter* json, const EventCounts& events) {
     json->Key(EventName(event)).Uint(events[event]);
   }
   json->EndObject();
+}
+
+/*! \brief What a program and a layer have in common; returns the energy. */
+EnergyBreakdown WriteShare(JsonWriter* json, const TimeShare& share, const EnergyPrices& prices) {
+  json->Key("cycles").Uint(share.cycles);
+  WriteQueues(json, share);
+  json->Key("dram_busy").BeginObject();
+  json->Key("read").Uint(share.dram_read_busy).Key("write").Uint(share.dram_write_busy);
+  json->EndObject();
+  json->Key("array_cycles").BeginObject();
+  for (int i = 0; i < kNumArrayBound; ++i) {
+    const auto bound = static_cast<ArrayBound>(i);
+    json->Key(ArrayBoundName(bound)).Uint(share.array[bound]);
+  }
+  json->EndObject();
+  WriteClasses(json, share, prices);
+  WriteEvents(json, share.events);
+  const EnergyBreakdown energy = prices.Price(share.events);
+  WriteEnergy(energy, json);
+  return energy;
+}
+
+bool IsEmpty(const LayerTime& layer) {
+  return std::all_of(layer.class_count.begin(), layer.class_count.end(),
+                     [](uint64_t n) { return n == 0; });
 }
 
 }  // namespace
@@ -75,33 +115,16 @@ Observer* TimedRun::observer() { return collector_.get(); }
 
 TimedTotals TimedRun::Write(JsonWriter* json, bool trace) const {
   const Timing timing = TimeProgram(machine_, program_, data_);
-  json->Key("cycles").Uint(timing.cycles);
-  WriteQueues(json, timing);
-  json->Key("dram_busy").BeginObject();
-  json->Key("read").Uint(timing.dram_read_busy).Key("write").Uint(timing.dram_write_busy);
-  json->EndObject();
-  json->Key("class_cycles").BeginObject();
-  for (int i = 0; i < isa::kNumOpcode; ++i) {
-    json->Key(isa::kOpcodes[i].name).Uint(timing.class_cycles[i]);
+  const TimedTotals totals{timing.cycles, WriteShare(json, timing, prices_)};
+  json->Key("idle").BeginObject();
+  for (int q = 0; q < isa::kNumQueue; ++q) {
+    json->Key(isa::kQueueNames[q]).Uint(timing.queues[q].idle);
   }
-  json->EndObject();
-  WriteEvents(json, timing.events);
-  const TimedTotals totals{timing.cycles, prices_.Price(timing.events)};
-  WriteEnergy(totals.energy, json);
-  json->Key("layer_times").BeginArray();
+  json->EndObject().Key("layer_times").BeginArray();
   for (const LayerTime& layer : timing.layers) {
-    if (layer.layer < 0 && timing.layers.size() > 1 && layer.cycles == 0 &&
-        prices_.Price(layer.events).total == 0) {
-      continue;
-    }
-    json->BeginObject().Key("layer").Int(layer.layer).Key("cycles").Uint(layer.cycles);
-    json->Key("busy").BeginObject();
-    for (int q = 0; q < isa::kNumQueue; ++q) {
-      json->Key(isa::kQueueNames[q]).Uint(layer.busy[q]);
-    }
-    json->EndObject();
-    WriteEvents(json, layer.events);
-    WriteEnergy(prices_.Price(layer.events), json);
+    if (IsEmpty(layer)) continue;  // nothing before the first MARK
+    json->BeginObject().Key("layer").Int(layer.layer);
+    WriteShare(json, layer, prices_);
     json->EndObject();
   }
   json->EndArray();

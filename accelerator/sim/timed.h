@@ -38,8 +38,9 @@ class TimedRun {
   /*! \brief Collects what time depends on, or null. */
   Observer* observer();
   /*!
-   * \brief Times the program and writes cycles, busy, stall, idle, dram_busy, class_cycles, events,
-   * energy_fj, energy_total_fj and layer_times; with `trace`, [issue, end] of every instruction.
+   * \brief Times the program and writes cycles, busy, stall, waits, dram_busy, array_cycles,
+   * class_cycles, class_energy_fj, events, energy_fj, energy_total_fj, idle and layer_times (the
+   * same by layer, without idle); with `trace`, [issue, end] of every instruction.
    */
   TimedTotals Write(JsonWriter* json, bool trace = false) const;
 

@@ -42,7 +42,7 @@ class Costs {
         break;
       case isa::Opcode::kSetw:
         setw_ = &instruction;
-        geometry_ = GeometryOf(std::get<isa::Setw>(instruction.body), Where(index, instruction));
+        geometry_ = GeometryOf(std::get<isa::Setw>(instruction.body), {index, instruction.opcode});
         cost.front = machine_.decode + 1;
         break;
       case isa::Opcode::kGemm:
@@ -63,24 +63,27 @@ class Costs {
 
  private:
   Cost OfGemm(size_t index, const Instruction& instruction) {
-    const std::string where = Where(index, instruction);
+    const Site site{index, instruction.opcode};
     if (setw_ == nullptr) {
-      throw ProgramError(where + ": no weight form is set. Expected: a SETW before it.");
+      throw ProgramError(site.text() + ": no weight form is set. Expected: a SETW before it.");
     }
     const auto& setw = std::get<isa::Setw>(setw_->body);
     GemmPlan plan = PlanGemm(machine_, std::get<isa::Gemm>(instruction.body), setw,
-                             (setw_->flags & 1) != 0, geometry_, where.c_str());
+                             (setw_->flags & 1) != 0, geometry_, site);
     Cost cost;
     cost.front = plan.cycles;
+    cost.array = plan.array;
     if (machine_.serial) {
       const std::optional<GemmData> data =
           index < data_.size() ? data_[index] : std::optional<GemmData>();
       if (!data) {
-        throw ConfigError(where +
+        throw ConfigError(site.text() +
                           ": the cycles of a bit-serial array depend on the data. What to do: run "
                           "the program on tensors in timed mode, or choose a parallel array.");
       }
-      cost.front = plan.CyclesWithBody(data->body);
+      cost.front = plan.Overhead() + data->body;
+      cost.array = plan.OverheadArray();
+      cost.array.Add(data->array);
       plan.events.Add(EnergyEvent::kBoothDigit, data->digits);
     }
     cost.events = plan.events;
@@ -106,9 +109,15 @@ struct QueueState {
   uint64_t end = 0;
 };
 
-/*! \brief Arrival times of a semaphore's signals; the k-th wait takes the k-th. */
+/*! \brief Arrival of a signal, and the queue it came from. */
+struct Signal {
+  uint64_t time = 0;
+  int queue = 0;
+};
+
+/*! \brief A semaphore's signals; the k-th wait takes the k-th. */
 struct Semaphore {
-  std::deque<uint64_t> signals;
+  std::deque<Signal> signals;
 };
 
 /*! \brief Evaluates the composition. */
@@ -204,10 +213,13 @@ class Composer {
     if (queue.ends.size() >= in_flight) {
       issue = std::max(issue, queue.ends[queue.ends.size() - in_flight]);
     }
+    int cause = q;  // queue whose signal came last
     for (const int semaphore : instruction.wait) {
       if (semaphore < 0) continue;
-      issue = std::max(issue, semaphores_[semaphore].signals.front());
+      const Signal signal = semaphores_[semaphore].signals.front();
       semaphores_[semaphore].signals.pop_front();
+      if (signal.time > issue) cause = signal.queue;
+      issue = std::max(issue, signal.time);
     }
     const Cost cost = costs_.Of(index);
     const uint64_t data_start = std::max(issue + cost.front + cost.latency, queue.data_end);
@@ -219,13 +231,11 @@ class Composer {
     queue.data_end = data_start + cost.data;
     queue.end = end;
     for (const int semaphore : instruction.signal) {
-      if (semaphore >= 0) semaphores_[semaphore].signals.push_back(end);
+      if (semaphore >= 0) semaphores_[semaphore].signals.push_back({end, q});
     }
     timing_.spans[index] = {issue, end};
-    AccountQueue(q, index, dispatched, issue, end);
+    AccountQueue(q, index, cause, dispatched, issue, end);
     Account(index, cost);
-    if (q == kLd) AddTo(&timing_.dram_read_busy, cost.beats);
-    if (q == kSt) AddTo(&timing_.dram_write_busy, cost.beats);
     return true;
   }
 
@@ -240,27 +250,44 @@ class Composer {
     return -1;
   }
 
-  void AccountQueue(int q, size_t index, uint64_t dispatched, uint64_t issue, uint64_t end) {
-    QueueTime& time = timing_.queues[q];
+  /*! \brief A queue's time up to the end of an instruction, for the program and the layer. */
+  void AccountQueue(int q, size_t index, int cause, uint64_t dispatched, uint64_t issue,
+                    uint64_t end) {
     uint64_t& cursor = queues_[q].cursor;
+    QueueTime time;
     if (issue > cursor) {
       const uint64_t arrived = std::clamp(dispatched, cursor, issue);
-      time.dispatch += arrived - cursor;
-      time.token += issue - arrived;
+      time.dispatch = arrived - cursor;
+      time.token = issue - arrived;
       cursor = issue;
     }
     if (end > cursor) {
-      time.busy += end - cursor;
-      timing_.layers[layer_of_[index]].busy[q] += end - cursor;
+      time.busy = end - cursor;
       cursor = end;
     }
+    const auto add = [&](TimeShare* share) {
+      share->queues[q].busy += time.busy;
+      share->queues[q].token += time.token;
+      share->queues[q].dispatch += time.dispatch;
+      share->waits[q][cause] += time.token;
+    };
+    add(&timing_);
+    add(&timing_.layers[layer_of_[index]]);
   }
 
   void Account(size_t index, const Cost& cost) {
-    const auto opcode = static_cast<size_t>(program_.instructions[index].opcode);
-    ++timing_.class_count[opcode];
-    AddTo(&timing_.class_cycles[opcode], cost.Total());
-    timing_.layers[layer_of_[index]].events.Add(cost.events);
+    const Instruction& instruction = program_.instructions[index];
+    const auto opcode = static_cast<size_t>(instruction.opcode);
+    const auto add = [&](TimeShare* share) {
+      ++share->class_count[opcode];
+      AddTo(&share->class_cycles[opcode], cost.Total());
+      share->class_events[opcode].Add(cost.events);
+      if (instruction.opcode == isa::Opcode::kGemm) share->array.Add(cost.array);
+      if (instruction.queue == kLd) AddTo(&share->dram_read_busy, cost.beats);
+      if (instruction.queue == kSt) AddTo(&share->dram_write_busy, cost.beats);
+    };
+    add(&timing_);
+    add(&timing_.layers[layer_of_[index]]);
   }
 
   /*! \brief Totals, and each layer's share of them. */
@@ -272,7 +299,11 @@ class Composer {
         timing_.cycles = end;
       }
     }
-    for (const LayerTime& layer : timing_.layers) timing_.events.Add(layer.events);
+    const auto sum = [](TimeShare* share) {
+      for (const EventCounts& events : share->class_events) share->events.Add(events);
+    };
+    sum(&timing_);
+    for (LayerTime& layer : timing_.layers) sum(&layer);
     for (int q = 0; q < isa::kNumQueue; ++q) {
       timing_.queues[q].idle = timing_.cycles - queues_[q].cursor;
     }

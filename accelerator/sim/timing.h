@@ -18,6 +18,7 @@ namespace sd {
 /*! \brief What only the data of a GEMM can tell a serial array. */
 struct GemmData {
   uint64_t body = 0;    // cycles of all its groups
+  ArrayCycles array;    // the same by bound
   uint64_t digits = 0;  // non-zero Booth digits that its lanes add
 };
 
@@ -40,23 +41,31 @@ struct QueueTime {
   uint64_t idle = 0;
 };
 
-/*! \brief Share of one layer. */
-struct LayerTime {
-  int64_t layer = -1;   // of MARK; -1: before the first
-  uint64_t cycles = 0;  // by which the layer moved the end of the program
-  std::array<uint64_t, isa::kNumQueue> busy{};
-  EventCounts events;
-};
-
-/*! \brief Result of timing a program. All sums are exact. */
-struct Timing {
-  uint64_t cycles = 0;
+/*! \brief Time and energy events of a set of instructions. */
+struct TimeShare {
+  uint64_t cycles = 0;  // by which they moved the end of the program
   std::array<QueueTime, isa::kNumQueue> queues{};
+  /*! \brief Of a queue's token cycles, those that end with a signal of each queue. */
+  std::array<std::array<uint64_t, isa::kNumQueue>, isa::kNumQueue> waits{};
   uint64_t dram_read_busy = 0;  // cycles that data moves on the read channel
   uint64_t dram_write_busy = 0;
+  ArrayCycles array;  // of GEMMs, adds up to their durations
   std::array<uint64_t, isa::kNumOpcode> class_count{};
   std::array<uint64_t, isa::kNumOpcode> class_cycles{};  // durations, overlap included
-  EventCounts events;
+  std::array<EventCounts, isa::kNumOpcode> class_events;
+  EventCounts events;  // their sum
+};
+
+/*! \brief Share of one layer; its queues are never idle, that is what the program is. */
+struct LayerTime : TimeShare {
+  int64_t layer = -1;  // of MARK; -1: before the first
+};
+
+/*!
+ * \brief Result of timing a program: its totals, accumulated apart from the layers' shares, which
+ * add up to them.
+ */
+struct Timing : TimeShare {
   std::vector<LayerTime> layers;  // in order of their first MARK
   std::vector<Span> spans;        // of each instruction
 };

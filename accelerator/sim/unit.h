@@ -22,7 +22,8 @@ struct Unit {
   const Event& event;
   Counts& counts;
 
-  std::string where() const { return Where(event.index, *event.instruction); }
+  Site site() const { return {event.index, event.instruction->opcode}; }
+  std::string where() const { return site().text(); }
   /*! \brief Throws ProgramError: what was found, what was expected. */
   [[noreturn]] void Fail(const std::string& found, const std::string& expected) const;
   /*! \brief Words [first, last] of a memory exist. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import product
 
 from timing import costs
@@ -34,8 +35,8 @@ def evaluate(
     w: dict[str, int],
     x: dict[tuple[int, int, int], int],
     rows_of: list[list[int]],
-) -> tuple[int, int]:
-    """Cycles and added digits of one GEMM of one channel group.
+) -> tuple[Counter[str], int]:
+    """Cycles by what binds, and added digits, of one GEMM of one channel group.
 
     Parameters
     ----------
@@ -75,11 +76,11 @@ def evaluate(
         passes = [(0, c) for c in chunks(list(range(slots)), lines)]
     else:
         passes = [(k, c) for k in range(w["n_ky"] * w["n_kx"]) for c in chunks(list(range(w["cg"])), lines)]
-    cycles, digits = costs.limits(m, g, w, fold, 1).overhead, 0
+    array, digits = costs.limits(m, g, w, fold, 1).array(), 0
     for oys, xs in product(chunks(list(range(g["n_oy"])), at_once), chunks(list(range(g["n_ox"])), fold * F)):
         for filters in chunks(list(range(g["n_m"])), m["m_slices"]):
             limit = costs.limits(m, g, w, fold, len(filters))
-            K = 0
+            macs = []
             for tap, held in passes:
                 # Lines of all slices: (elements of its row by step, pixels of its lanes).
                 work = []
@@ -113,6 +114,6 @@ def evaluate(
                         for line in work
                         for lane in range(len(line[0]))
                     )
-                K += max(row_cycles, limit.row)
-            cycles += max(K, limit.drain)
-    return cycles, digits
+                macs.append(row_cycles)
+            array += limit.group(macs)
+    return array, digits

@@ -85,6 +85,8 @@ def test_gemm(pair: tuple[Op, Op], shape: dict[str, int]) -> None:
     form, product = pair
     expected = costs.gemm(machine(timer), product.fields, form.fields)
     compare(timer, [form, product], timer.cycles([form]) + expected.cycles, expected.events)
+    array = timer([form, product])["array_cycles"]
+    assert {k: v for k, v in array.items() if v} == {k: v for k, v in expected.array.items() if v}
 
 
 @settings(max_examples=150)
