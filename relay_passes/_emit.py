@@ -91,6 +91,7 @@ class Emitter:
         self._blocked: dict[Expr, _Blocked] = {}
         self._dynamic: dict[tuple[Expr, Layout], tuple[Expr, Expr]] = {}
         self._moves: dict[tuple[Expr, Layout, int | None], _Blocked] = {}
+        self._layers: set[str] = set()
         self._note = ""  # about the inputs of the layer being written
         self._pending: set[Expr] = set()  # variables whose float32 value nobody needed yet
         self._dataflow = True
@@ -139,7 +140,8 @@ class Emitter:
                 source = self._quantised(group.inputs[0], group.layouts[0])
             self._blocked[group.tail] = _Blocked(source.var, source.qparams, _planned(group))
             self._pending.add(group.tail)
-            return str(source.var.name), ""
+            name = str(source.var.name)
+            return name if name in self._layers else "", ""
         if group.mode in ("q8", "i32", "dynamic"):
             try:
                 return self._layer(group, name) if group.mode == "q8" else self._sums(group, name)
@@ -162,7 +164,7 @@ class Emitter:
         self._note = ""
         inputs = [self._quantised(v, at) for v, at in zip(group.inputs, group.layouts, strict=True)]
         symbol, result = self._call_layer(integer, [b.var for b in inputs])
-        keeps = group.head.op.name in KEEP_SCALE
+        keeps = group.head.op.name in KEEP_SCALE or group.role == "interleave"
         out = inputs[0].qparams if keeps else self.qparams[group.tail.name]
         self._blocked[group.tail] = _Blocked(result, out, _planned(group))
         self._pending.add(group.tail)
@@ -174,6 +176,8 @@ class Emitter:
         shape, call = _image(static_shape(group.inputs[0]) or (), group.layouts[0]), group.head
         if call.op.name == "relax.nn.max_pool2d":
             return _integer.pool(name, "max", shape, pool_geometry(Node(call, group.tail)), xs[0], xs[0])
+        if group.interleave is not None:
+            return group.interleave.layer(name, shape, xs[0])
         if group.role == "resize":
             return _integer_elementwise.resize(name, shape, resize_factor(call) or (1, 1), xs[0])
         out = self.qparams[group.tail.name]
@@ -271,6 +275,7 @@ class Emitter:
         gvar = self._add(layer.name, lambda symbol: build_primfunc(layer, symbol))
         shape, dtype = _result_of(layer)
         symbol = str(gvar.name_hint)
+        self._layers.add(symbol)
         constants = [const(c) for c in integer.constants]
         return symbol, self._new(self._call(gvar, [*inputs, *constants], shape, dtype), symbol)
 

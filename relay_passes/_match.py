@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm._tvm import relax
+from sd_tvm.relay_passes import _interleave
 from sd_tvm.relay_passes._integer import NO_BOUNDS, Bounds
 from sd_tvm.relay_passes._layout import Layout
 from sd_tvm.relay_passes._rewrite import Expr, _vars_in, constant, is_call, static_shape
@@ -52,6 +53,8 @@ class Group:
         Real factor of a product, when the members after the head multiply it.
     weight
         (layer name, weight) of a convolution or dense layer.
+    interleave
+        What a depth to space does.
     mode, reason
         How it runs, and why not better.
     table
@@ -66,6 +69,7 @@ class Group:
     bounds: Bounds = NO_BOUNDS
     gain: float = 1.0
     weight: tuple[str, Weight] | None = None
+    interleave: _interleave.Interleave | None = None
     mode: Mode = "keep"
     reason: str = ""
     inputs: list[Expr] = field(default_factory=list)
@@ -181,6 +185,10 @@ class Matcher:
             source, members = function
             table = partial(make_table, members, source, self.values)
             return Group(members, "lut", mode="q8", inputs=[source], table=table)
+        phases = _interleave.match(var, value, self.uses, self.consumer)
+        if phases is not None:
+            inputs = [value.args[0]]
+            return Group(phases.members, "interleave", mode="q8", inputs=inputs, interleave=phases)
         weight = self.weights.get(value.args[1]) if len(value.args) > 1 else None
         row, reason = check(Node(value, var, weight is not None))
         if row is None or reason:

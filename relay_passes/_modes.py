@@ -12,9 +12,9 @@ from sd_tvm.relay_passes._rewrite import Expr, _vars_in, static_shape
 from sd_tvm.relay_passes.legality import Role
 
 #: Roles whose layers read and write (N, C, H, W) and no other order of axes.
-_SPATIAL: tuple[Role, ...] = ("conv", "pool", "concat", "resize")
+_SPATIAL: tuple[Role, ...] = ("conv", "pool", "concat", "resize", "interleave")
 #: Roles that are worth it only if an operand is in 8 bits already.
-_AFTER_INTEGER: tuple[Role, ...] = ("lut", "mul", "concat", "resize")
+_AFTER_INTEGER: tuple[Role, ...] = ("lut", "mul", "concat", "resize", "interleave")
 #: Operators whose result has the scale and zero point of their operand.
 KEEP_SCALE = ("relax.nn.max_pool2d", "relax.image.resize2d")
 
@@ -65,10 +65,11 @@ def _choose(group: Group, quantised: Mapping[Expr, Layout], calibrated: set[str]
         return var in quantised or getattr(var, "name", None) in calibrated
 
     missing = [v for v in group.inputs if not known(v)]
-    result_known = str(group.tail.name) in calibrated or group.head.op.name in KEEP_SCALE
+    keeps = group.head.op.name in KEEP_SCALE or group.role == "interleave"
+    result_known = str(group.tail.name) in calibrated or keeps
     if group.role == "view":
         before, after = static_shape(group.inputs[0]), static_shape(group.tail)
-        if group.layout is None and group.inputs[0] not in quantised or missing:
+        if missing or (group.layout is None and group.inputs[0] not in quantised):
             group.mode, group.reason = "cpu", "reads a float32 value"
         elif group.layout is None:
             group.mode, group.reason = "cpu", f"{before} -> {after} moves data"

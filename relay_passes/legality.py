@@ -16,7 +16,19 @@ from sd_tvm.relay_passes._elementwise import HOST, UNARY, channels_side_by_side,
 from sd_tvm.relay_passes._rewrite import Expr, constant, static_shape
 
 Role = Literal[
-    "conv", "dense", "bias", "add", "pool", "activation", "view", "matmul", "lut", "mul", "concat", "resize",
+    "conv",
+    "dense",
+    "bias",
+    "add",
+    "pool",
+    "activation",
+    "view",
+    "matmul",
+    "lut",
+    "mul",
+    "concat",
+    "resize",
+    "interleave",
 ]
 Shape = tuple[int, ...]
 

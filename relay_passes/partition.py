@@ -20,7 +20,7 @@ from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, bindings_of, 
 from sd_tvm.relay_passes._weights import read_weight, relax_functions
 from sd_tvm.relay_passes.calibrate import activation_qparams
 from sd_tvm.relay_passes.decompose import decisions
-from sd_tvm.relay_passes.report import NodeReport, with_reports
+from sd_tvm.relay_passes.report import NodeReport, Target, with_reports
 from sd_tvm.schedules.ops import LAYER_ATTR
 from sd_tvm.weights.tensor import Weight
 
@@ -125,6 +125,7 @@ class _Partitioner:
             name = str(var.name)
             op = str(getattr(value.op, "name", None) or getattr(value.op, "name_hint", value.op))
             integer = group.mode in INTEGER and (group.mode == "q8" or i < group.n_linear)
+            target: Target = "integer" if integer else "cpu"
             if integer:
                 reason = self._reason(group, note) if i == 0 else f"fused into {layer}"
             elif group.mode == "move":
@@ -132,6 +133,7 @@ class _Partitioner:
                 continue
             elif group.mode == "view":
                 reason = "no code: the blocked layout does not change"
+                target = "integer" if layer else "cpu-integer"
             elif group.mode == "cpu":
                 reason = self._cpu_reason(group)
             else:
@@ -141,7 +143,7 @@ class _Partitioner:
                     node=name,
                     source_name=self.names.get(name, name),
                     op=op,
-                    target="integer" if integer or group.mode == "view" else "cpu",
+                    target=target,
                     reason=reason,
                     layer=layer if integer or group.mode == "view" else "",
                 )

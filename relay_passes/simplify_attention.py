@@ -57,6 +57,29 @@ def _product(ctx: Rewriter, var: Expr, value: Expr) -> Expr | None:
     return relax.op.multiply(plain, const(np.array(s * t, np.float32)))
 
 
+def _scale_of_views(ctx: Rewriter, _: Expr, value: Expr) -> Expr | None:
+    """s * views of matmul(a, b) -> views of s * matmul(a, b)."""
+    if not is_call(value, "relax.multiply", "relax.divide"):
+        return None
+    var = value.args[0] if constant(value.args[0]) is None else value.args[1]
+    views: list[tuple[Expr, Expr]] = []
+    factor = factor_of(value, var)
+    while is_call(ctx.value_of(var), *VIEWS) and ctx.uses(var) == 1:
+        views.append((var, ctx.value_of(var)))
+        var = views[-1][1].args[0]
+    source = ctx.value_of(var)
+    if factor is None or not views or ctx.uses(var) != 1 or not is_call(source, "relax.matmul"):
+        return None
+    if any(constant(a) is not None for a in source.args[:2]):
+        return None
+    out = ctx.emit(relax.op.multiply(var, const(np.array(factor, np.float32))), f"{var.name}_scaled")
+    for old, view in reversed(views[1:]):
+        args = [out, *list(view.args)[1:]]
+        out = ctx.emit(relax.Call(view.op, args, view.attrs, view.ty_args), f"{old.name}_scaled")
+    last = views[0][1]
+    return relax.Call(last.op, [out, *list(last.args)[1:]], last.attrs, last.ty_args)
+
+
 def _finite_rows(ctx: Rewriter, scores: Expr) -> bool:
     """Whether no row of scores is minus infinity as a whole: a product of activations, masked or not."""
     value = ctx.value_of(scores)
@@ -96,8 +119,11 @@ def _softmax(ctx: Rewriter, _: Expr, value: Expr) -> Expr | None:
 
 
 def _rule(ctx: Rewriter, var: Expr, value: Expr) -> Expr | None:
-    found = _product(ctx, var, value)
-    return _softmax(ctx, var, value) if found is None else found
+    for rule in (_product, _scale_of_views, _softmax):
+        found = rule(ctx, var, value)
+        if found is not None:
+            return found
+    return None
 
 
 @tvm.transform.module_pass(opt_level=0, name="sd.SimplifyAttention")
