@@ -80,8 +80,11 @@ def test_offloaded_functions_are_gone() -> None:
     result = Offload()(integer(nets.classifier(), ALL_SD)[1])
     assert not any(LAYER_ATTR in (f.attrs or {}) for _, f in result.functions_items())
     text = result.script()
+    assert text.count("R.call_dps_packed(") == 1
+    assert 'R.call_dps_packed("main_region0"' in text
+    unfused = Offload(fuse=False)(integer(nets.classifier(), ALL_SD)[1]).script()
     for name in ("stem", "mean", "fc"):
-        assert f'R.call_dps_packed("{name}"' in text
+        assert f'R.call_dps_packed("{name}"' in unfused
     (module,) = result.attrs[EXTERNAL_MODS]
     assert module.kind == "sd_accel"
 
@@ -96,14 +99,20 @@ def test_other_external_modules_stay() -> None:
 def test_a_layer_that_does_not_fit_stays(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    compile_layer = offload.compile_layer
+    compile_layer, compile_region = offload.compile_layer, offload.compile_region
 
     def refuse(func: Any, config: Any) -> bytes:
         if '"name": "b"' in str(func.attrs[LAYER_ATTR]):
             raise ScheduleError("tile of b needs 9 MB", expected="8 MB", fix="a larger buffer")
         return compile_layer(func, config)
 
+    def refuse_region(region: Any, *args: Any, **options: Any) -> Any:
+        if any(node.layer.name == "b" for node in region.nodes):
+            raise ScheduleError("the region", expected="less", fix="another one")
+        return compile_region(region, *args, **options)
+
     monkeypatch.setattr(offload, "compile_layer", refuse)
+    monkeypatch.setattr(offload, "compile_region", refuse_region)
     mod = nets.residual()
     _, result = integer(mod, ALL_SD)
     rows = {r.node: r for r in node_reports(Offload()(result))}
