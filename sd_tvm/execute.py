@@ -42,6 +42,28 @@ class Compiled:
     nodes: list[NodeReport]
 
 
+def check_target(target: str) -> None:
+    """Refuse a target before a model is read; loads no TVM.
+
+    Raises
+    ------
+    OptionError
+        If the target is none of ours.
+    ConfigError
+        If it names a configuration that does not exist or is invalid.
+    """
+    if not isinstance(target, str):
+        raise OptionError(f"target {target!r}", expected=_TARGETS, fix="pass a string")
+    family, slash, name = target.partition("/")
+    if target in (CPU, ACCELERATOR):
+        return
+    if family != ACCELERATOR or not slash or not name:
+        raise OptionError(f"unknown target {target!r}", expected=_TARGETS, fix="correct the target")
+    from sd_tvm.accelerator.config import AcceleratorConfig
+
+    AcceleratorConfig.load(name)
+
+
 def read_module(source: Any, example_inputs: Any = None) -> Any:
     """Relax module of a ``.sd`` file, or of anything that ``sd_tvm.load_model`` takes.
 
@@ -84,6 +106,11 @@ def compile_module(
     ConfigError
         If the configuration does not exist or is invalid.
     """
+    check_target(target)
+    if config is not None and target != ACCELERATOR:
+        raise OptionError(
+            f"target {target!r} and a configuration", expected=ACCELERATOR, fix="pass one of them"
+        )
     from sd_tvm._tvm import tvm
 
     mod = read_module(module)
@@ -100,10 +127,6 @@ def compile_module(
     chosen = _accelerator_target(target)
     pipeline: Any = "default"
     if config is not None:
-        if target != ACCELERATOR:
-            raise OptionError(
-                f"target {target!r} and a configuration", expected=ACCELERATOR, fix="pass one of them"
-            )
         from sd_tvm.relay_passes.pipeline import compile_for
 
         pipeline = compile_for(config, lambda: tvm.relax.pipeline.default_build_pipeline())
@@ -123,17 +146,11 @@ def _host() -> Any:
 def _accelerator_target(target: str) -> Any:
     from sd_tvm import backend
     from sd_tvm._tvm import tvm
-    from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.target import target_of
 
-    family, _, name = target.partition("/")
-    if family != ACCELERATOR:
-        raise OptionError(f"unknown target {target!r}", expected=_TARGETS, fix="correct the target")
     backend.register()
-    if not name:
-        return tvm.target.Target(ACCELERATOR)
-    AcceleratorConfig.load(name)  # raises ConfigError here: errors inside a pass lose their type
-    return tvm.target.Target(target_of(name))
+    _, _, name = target.partition("/")
+    return tvm.target.Target(target_of(name) if name else ACCELERATOR)
 
 
 class _Placement:
@@ -187,7 +204,14 @@ def load_executable(path: str | PathLike[str]) -> Any:
 
 
 def open_model(source: Any, target: str = ACCELERATOR) -> Any:
-    """Executable of a library (``.so``), or of a model that is compiled now."""
+    """Executable of a library (``.so``), or of a model that is compiled now.
+
+    Raises
+    ------
+    OptionError, ConfigError
+        As :func:`compile_module` and :func:`load_executable`; the target is checked first.
+    """
+    check_target(target)
     if isinstance(source, str | PathLike) and Path(source).suffix in (".so", ".dylib", ".dll"):
         return load_executable(source)
     return compile_module(source, target).executable
@@ -233,14 +257,22 @@ class Runner:
             raise OptionError(
                 f"{len(inputs)} inputs", expected=f"{wanted}, as the model takes", fix="correct the inputs"
             )
-        tensors = [tvm.runtime.tensor(np.ascontiguousarray(x), self._device) for x in inputs]
+        arrays = [np.ascontiguousarray(x) for x in inputs]
+        for i, x in enumerate(arrays):
+            if x.dtype.kind not in "biuf":
+                raise OptionError(
+                    f"input {i} is an array of {x.dtype}",
+                    expected="numbers, of the type that the model was compiled for",
+                    fix="correct the inputs",
+                )
+        tensors = [tvm.runtime.tensor(x, self._device) for x in arrays]
         try:
             result = self._machine["main"](*tensors)
         except (RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, RuntimeError) and "loc=param" not in str(error):
                 raise  # not about the inputs
             raise OptionError(
-                f"inputs {[f'{x.dtype} {list(x.shape)}' for x in inputs]} do not fit the model: "
+                f"inputs {[f'{x.dtype} {list(x.shape)}' for x in arrays]} do not fit the model: "
                 f"{str(error).splitlines()[-1][:200] if str(error) else error!r}",
                 expected="the shapes and types that the model was compiled for",
                 fix="correct the inputs",

@@ -24,8 +24,9 @@ def compile_model(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show where every node runs.")] = False,
 ) -> None:
     """Compile with TVM; print which nodes do not run on the accelerator, and why."""
-    from sd_tvm.execute import ACCELERATOR, compile_module, read_module
+    from sd_tvm.execute import ACCELERATOR, check_target, compile_module, read_module
 
+    check_target(target)
     inputs.check_folder_of(output)
     with console.progress() as report:
         report("load", 0, 1)

@@ -23,8 +23,9 @@ def run(
     """Run one batch and show the largest outputs."""
     import numpy as np
 
-    from sd_tvm.execute import Runner, open_model
+    from sd_tvm.execute import Runner, check_target, open_model
 
+    check_target(target)
     inputs.check_folder_of(output)
     arrays = inputs.read_arrays(data)
     with console.progress() as report:

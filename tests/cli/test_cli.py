@@ -149,6 +149,27 @@ def test_profile_on_a_configuration_of_ones_own(files: Path, tmp_path: Path) -> 
             assert words <= config.buffer_words(mem)
 
 
+def test_a_library_is_profiled_on_its_own_configuration(files: Path, tmp_path: Path) -> None:
+    library = tmp_path / "edge.so"
+    succeed("compile", files / "tiny.sd", "-o", library, "-t", "sd_accel/edge")
+    args = ("-i", files / "x.npy", "--json")
+    own, named, default = (
+        json.loads(succeed("profile", library, *args, *more))
+        for more in ((), ("-c", "edge"), ("-c", "smartexchange-28nm-parallel"))
+    )
+    assert own == named
+    assert own["config"]["name"] == "edge"
+    assert default["sums"]["cycles"] != own["sums"]["cycles"]
+
+
+@pytest.mark.parametrize("command", ["compile", "run"])
+def test_targets_are_refused_before_the_model_is_read(command: str, tmp_path: Path) -> None:
+    more = ("-o", tmp_path / "a.so") if command == "compile" else ("-i", "none.npy")
+    result = invoke(command, "no such model.sd", "-t", "cuda", *more)
+    assert result.exit_code == 2
+    assert "unknown target 'cuda'" in result.stderr
+
+
 @pytest.mark.parametrize("name", ["tiny.sd", "no such model.sd"])
 def test_trace_of_a_serial_array_is_refused_before_any_work(name: str, tmp_path: Path) -> None:
     """The model is not even looked at, nothing is written."""

@@ -12,7 +12,8 @@ import pytest
 
 from sd_tvm import load
 from sd_tvm.data.samples import imagenet_samples
-from sd_tvm.demo import DemoResult, run_demo
+from sd_tvm.demo import DemoResult, _simulate, run_demo
+from sd_tvm.errors import SimulatorError
 from sd_tvm.execute import Runner, load_executable
 from sd_tvm.models.efficientnet_lite0 import preprocess
 from sd_tvm.report import read_json
@@ -63,13 +64,21 @@ def test_whole_network_on_the_accelerator(demo: DemoResult) -> None:
     }
     assert 380e6 < report.sums()["macs_dense"] < 390e6
     report.check()
-    assert report.totals == {k: report.sums()[k] for k in ("cycles", "energy_total_fj")}
+    assert report.totals == {k: report.sums()[k] for k in report.totals}
+    assert report.totals.keys() >= {"cycles", "energy_total_fj", "energy_fj.mac", "macs", "dram_read"}
 
 
 def test_every_layer_runs_in_the_form_of_the_file(demo: DemoResult) -> None:
     kinds = {row["node"]: row["kind"] for row in load(demo.model).report}
     run = {row.name: "int8" if row.form == "int8" else "sd" for row in demo.report.layers if row.weights}
     assert run == kinds
+
+
+def test_time_that_changes_a_result_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([np.zeros((1, 3)), np.ones((1, 3))])
+    monkeypatch.setattr("sd_tvm.execute.Runner", lambda _: lambda _image: [next(answers)])
+    with pytest.raises(SimulatorError, match="other logits"):
+        _simulate(None, [np.zeros(1, np.float32)], None, lambda *_: None)
 
 
 def test_files(demo: DemoResult) -> None:
