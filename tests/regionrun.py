@@ -11,7 +11,19 @@ import numpy as np
 from sd_tvm.accelerator.codegen.region import Linked, compile_region
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.simulator import run_program
-from sd_tvm.layers import AddLayer, ConvLayer, Layer, PoolLayer, RequantLayer, blocks16, packed_width
+from sd_tvm.layers import (
+    AddLayer,
+    ConcatLayer,
+    ConvLayer,
+    Layer,
+    LutLayer,
+    MulLayer,
+    PoolLayer,
+    RequantLayer,
+    ResizeLayer,
+    blocks16,
+    packed_width,
+)
 from sd_tvm.numerics import golden
 from sd_tvm.schedules.accel.fusion import Node, Region, Value
 
@@ -87,6 +99,31 @@ class Net:
         """A requantisation of a value."""
         channels, hw, dtype, zero = self.types[x]
         return self.add(RequantLayer(f"req{len(self.nodes)}", self.batch, channels, hw, dtype, zero, "uint8"), [x])
+
+    def lut(self, x: int) -> int:
+        """A table of random bytes."""
+        channels, hw, dtype, _ = self.types[x]
+        return self.add(LutLayer(f"lut{len(self.nodes)}", self.batch, channels, hw, "", dtype, "uint8"), [x])
+
+    def mul(self, a: int, b: int) -> int:
+        """Product of two values; b may have one pixel."""
+        (channels, hw, da, za), (_, small, db, zb) = self.types[a], self.types[b]
+        layer = MulLayer(f"mul{len(self.nodes)}", self.batch, channels, hw, small != hw, da, za, db, zb, "uint8")
+        return self.add(layer, [a, b])
+
+    def concat(self, parts: list[int]) -> int:
+        """Channels of several values."""
+        kinds = [self.types[v] for v in parts]
+        layer = ConcatLayer(
+            f"concat{len(self.nodes)}", self.batch, tuple(k[0] for k in kinds), kinds[0][1],
+            tuple(k[2] for k in kinds), tuple(k[3] for k in kinds), "uint8",
+        )  # fmt: skip
+        return self.add(layer, parts)
+
+    def resize(self, x: int) -> int:
+        """Twice the size."""
+        channels, hw, dtype, zero = self.types[x]
+        return self.add(ResizeLayer(f"up{len(self.nodes)}", self.batch, channels, hw, (2, 2), dtype), [x], zero)
 
     def region(self, outputs: list[int]) -> Region:
         """The finished region."""

@@ -58,6 +58,9 @@ def test_packed_input_and_several_results() -> None:
         run(net, [d, e, b], config("edge"), fuse=fuse)
 
 
+ELEMENTWISE = ("lut", "up", "mul", "concat")
+
+
 @st.composite
 def nets(draw: Any) -> tuple[Net, list[int]]:
     """Small random graphs of everything that has a window."""
@@ -70,7 +73,7 @@ def nets(draw: Any) -> tuple[Net, list[int]]:
         values = list(range(1 if packed and len(net.values) > 1 else 0, len(net.values)))
         x = draw(st.sampled_from(values[-3:]))
         c, (h, w), _, _ = net.types[x]
-        kind = draw(st.sampled_from(["conv", "conv", "dw", "add", "max", "avg", "requant"]))
+        kind = draw(st.sampled_from(["conv", "conv", "dw", "add", "max", "avg", "requant", *ELEMENTWISE]))
         k = min(draw(st.sampled_from([1, 1, 2, 3])), h, w)
         options = {
             "stride": (draw(st.integers(1, 2)),) * 2,
@@ -85,6 +88,17 @@ def nets(draw: Any) -> tuple[Net, list[int]]:
             net.residual(x, draw(st.sampled_from(same)))
         elif kind in ("max", "avg"):
             net.pool(x, kind, (k, k), **options)
+        elif kind == "lut":
+            net.lut(x)
+        elif kind == "up":
+            net.resize(x)
+        elif kind == "mul":
+            net.mul(x, net.pool(x, "avg", (h, w)) if draw(st.booleans()) else x)
+        elif kind == "concat":
+            same = [v for v in values if net.types[v][1] == net.types[x][1] and net.types[v][0] % 16 == 0]
+            first = draw(st.lists(st.sampled_from(same), min_size=1, max_size=2)) if same else []
+            if first:
+                net.concat([*first, x])
         else:
             net.requant(x)
     read = {v for node in net.nodes for v in node.inputs}

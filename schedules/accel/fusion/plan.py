@@ -278,6 +278,9 @@ class _Planner:
         node = region.nodes[index]
         window = window_of(node.layer)
         assert window is not None
+        if window.whole:
+            self._at_once(index, home, output)
+            return
         _, ow = result_hw(node.layer)
         a, b = window.rows(y0, y1)
         c, d = window.columns(ow)
@@ -304,6 +307,19 @@ class _Planner:
             tuple(s.buffer is not None for s in sources), output is not None, None, keep is not None
         )
         self.plan.steps.append(Step(index, layer, tuple(sources), target, placement, keep))
+
+
+    def _at_once(self, index: int, home: dict[int, int], output: int | None) -> None:
+        """A layer that is made from all of its inputs at once."""
+        node, values = self.region.nodes[index], self.region.values
+        here = len(self.plan.steps)
+        sources = tuple(Source(home.get(v), 0, 0, 0, values[v].shape) for v in node.inputs)
+        target = Source(output, 0, 0, 0, values[node.result].shape)
+        for source in (*sources, target):
+            if source.buffer is not None:
+                self.plan.buffers[source.buffer].last_step = here
+        placement = Placement(tuple(s.buffer is not None for s in sources), output is not None)
+        self.plan.steps.append(Step(index, node.layer, sources, target, placement))
 
 
 def _place(plan: Plan, words: int) -> bool:

@@ -112,6 +112,8 @@ class Space:
             window = window_of(layer)
             if window is None:
                 return None
+            if window.whole:
+                continue
             oh, ow = result_hw(layer)
             a, b = window.rows(0, oh)
             c, d = window.columns(ow)
@@ -272,7 +274,8 @@ class Search:
         if region.nodes[last].layer.batch != region.nodes[first].layer.batch:
             return False
         for i in range(first, last + 1):
-            if window_of(region.nodes[i].layer) is None:
+            window = window_of(region.nodes[i].layer)
+            if window is None or window.whole:
                 return False
             result = region.nodes[i].result
             if i < last and (self.space.margins[result] is None or self.space.last_use[result] > last):

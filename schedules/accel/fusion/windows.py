@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sd_tvm.layers import AddLayer, ConvLayer, Layer, PoolLayer, RequantLayer
+from sd_tvm.layers import (
+    AddLayer,
+    ConcatLayer,
+    ConvLayer,
+    Layer,
+    LutLayer,
+    MulLayer,
+    PoolLayer,
+    RequantLayer,
+    ResizeLayer,
+)
 
 
 @dataclass(frozen=True)
@@ -22,12 +32,15 @@ class Window:
         top, left, bottom, right.
     pad_value
         Byte of the padding, as an integer of the input's type.
+    whole
+        The layer is made at once, from all of its inputs.
     """
 
     extent: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     pad_value: int = 0
+    whole: bool = False
 
     @property
     def pads(self) -> bool:
@@ -55,9 +68,11 @@ def window_of(layer: Layer) -> Window | None:
         smallest = 0 if layer.in_dtype == "uint8" else -128
         value = smallest if layer.mode == "max" else layer.in_zero_point
         return Window(layer.kernel, layer.stride, layer.padding, value)
-    if isinstance(layer, (AddLayer, RequantLayer)):
+    if isinstance(layer, AddLayer | RequantLayer | LutLayer | ConcatLayer):
         return Window()
-    return None
+    if isinstance(layer, MulLayer):
+        return Window(whole=layer.b_per_channel)
+    return Window(whole=True) if isinstance(layer, ResizeLayer) else None
 
 
 def stays(layer: Layer) -> bool:
