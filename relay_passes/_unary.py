@@ -28,7 +28,7 @@ _WINDOW = 64
 
 
 def number_of(expr: Expr, values: Mapping[Expr, Expr]) -> npt.NDArray[np.float64] | None:
-    """Value of a constant of one element, float64 (), else None."""
+    """Value of a constant whose elements are all equal, float64 (), else None."""
     array = constant(expr)
     seen = 0
     while array is None and isinstance(expr, ir.Var) and expr in values and seen < 4:
@@ -36,9 +36,9 @@ def number_of(expr: Expr, values: Mapping[Expr, Expr]) -> npt.NDArray[np.float64
         if isinstance(expr, relax.Call) and expr.op.name == "relax.reshape":
             expr = expr.args[0]
         array = constant(expr)
-    if array is None or array.size != 1:
+    if array is None or array.size == 0 or (array != array.flat[0]).any():
         return None
-    return array.reshape(()).astype(np.float64)
+    return np.asarray(array.flat[0], np.float64)
 
 
 def _sources(value: Expr, values: Mapping[Expr, Expr]) -> set[Expr] | None:
