@@ -62,6 +62,7 @@ lint: $(STAMP)/package $(STAMP)/lint
 # Not run in the root: the source tree there would hide the installed package.
 results: $(STAMP)/package $(STAMP)/demo $(STAMP)/results
 	cd benchmarks && ../$(BIN)/python -m accelerator
+	cd benchmarks && ../$(BIN)/python -m explore
 	cd benchmarks && ../$(BIN)/python -m sd_tvm.accelerator.baselines.page ../docs/results/baselines.md
 
 dev: $(STAMP)/torch $(STAMP)/build $(STAMP)/demo $(STAMP)/test $(STAMP)/lint
@@ -104,8 +105,9 @@ $(STAMP)/demo: Makefile | $(STAMP)/torch
 	$(PIP) $(DEMO_DEPS)
 	@touch $@
 
-$(STAMP)/results: Makefile | $(STAMP)/venv
+$(STAMP)/results: Makefile pyproject.toml | $(STAMP)/venv
 	$(PIP) --no-deps $(RESULTS_NO_DEPS)
+	$(BIN)/python scripts/requirements.py explore | $(PIP) -r /dev/stdin
 	@touch $@
 
 $(STAMP)/test: pyproject.toml | $(STAMP)/venv

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from .measure import SD_4_16, VARIANTS, Run, can_fuse, measure, ratio
+from .measure import SD_4_16, UNFUSED, VARIANTS, Run, can_fuse, measure, ratio
 from .networks import NETWORKS, Network
 from .page import Result, page
 from .weights import Prepared
@@ -28,6 +28,8 @@ def run(network: Network) -> Result:
         if variant == SD_4_16:
             kinds = model.kinds
         for fused, found in runs.items():
+            if not fused and can_fuse() and variant not in UNFUSED:
+                continue
             found[variant.name] = measure(model, variant, fused=fused)
             energy = ratio(found[VARIANTS[0].name], found[variant.name])
             _say(f"{network.name}, {variant.name}, fusion {'on' if fused else 'off'}: {energy[0]:.2f}x")

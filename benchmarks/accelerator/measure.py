@@ -60,6 +60,8 @@ SD_CONFIG = "smartexchange-28nm-parallel"
 DENSE = Variant("dense int8", "dense-int8")
 DENSE_AREA = Variant("dense int8, equal area", "dense-int8-equal-area")
 SD_4_16 = Variant("SD 4:16", SD_CONFIG, {"pattern": "4:16"})
+#: Measured without fusion, too.
+UNFUSED = (DENSE, DENSE_AREA, SD_4_16)
 VARIANTS = (
     DENSE,
     DENSE_AREA,

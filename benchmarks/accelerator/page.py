@@ -55,7 +55,7 @@ def page(results: Sequence[Result]) -> str:
     )  # fmt: skip
     parts = [
         HEAD,
-        f"{date.today().isoformat()}, {_processor()}, Python {platform.python_version()}; {versions}.\n",
+        f"{date.today().isoformat()}, {processor()}, Python {platform.python_version()}; {versions}.\n",
         fusion + "\n",
         "## Bars\n",
         _bars(results),
@@ -69,7 +69,8 @@ def page(results: Sequence[Result]) -> str:
     return "\n".join(parts)
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of this machine's processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():

@@ -124,15 +124,24 @@ class Space(Strict):
         for values in itertools.product(*self.values.values()):
             yield dict(zip(self.values, values, strict=True))
 
-    def configuration(self, assignment: Assignment, name: str | None = None) -> AcceleratorConfig:
+    def configuration(
+        self, assignment: Assignment, name: str | None = None, *, base: AcceleratorConfig | None = None
+    ) -> AcceleratorConfig:
         """Configuration of one combination.
+
+        Parameters
+        ----------
+        assignment, name
+            Values, and the name it gets.
+        base
+            The base configuration, for callers that have read it; None reads it.
 
         Raises
         ------
         ConfigError
             If the values do not go together.
         """
-        data = AcceleratorConfig.load(self.base).model_dump(mode="json")
+        data = (base or AcceleratorConfig.load(self.base)).model_dump(mode="json")
         if name is not None:
             data["name"] = name
         for key, value in assignment.items():

@@ -108,15 +108,20 @@ def evaluate(
     jobs
         Place and values of each candidate.
     """
-    return [_evaluate(space, programs, index, values) for index, values in jobs]
+    base = AcceleratorConfig.load(space.base)  # once: reading YAML takes longer than timing a network
+    return [_evaluate(space, base, programs, index, values) for index, values in jobs]
 
 
 def _evaluate(
-    space: Space, programs: Sequence[tuple[bytes, int]], index: int, values: Assignment
+    space: Space,
+    base: AcceleratorConfig,
+    programs: Sequence[tuple[bytes, int]],
+    index: int,
+    values: Assignment,
 ) -> Point | Refusal:
     cycles = energy = moved = 0
     try:
-        config = space.configuration(values, f"candidate-{index}")
+        config = space.configuration(values, f"candidate-{index}", base=base)
         text = config.to_text()
         for program, count in programs:
             stats = time_program(program, text)
@@ -156,7 +161,7 @@ def _to_compile_for(space: Space, jobs: Sequence[Job]) -> AcceleratorConfig:
     valid = False
     for _, values in jobs:
         try:
-            config = space.configuration(values)
+            config = space.configuration(values, base=base)
         except ConfigError as error:
             problem = problem or error
             continue
