@@ -22,6 +22,7 @@ from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, static_shape
 from sd_tvm.relay_passes._weights import relax_functions, without
 from sd_tvm.relay_passes.lower_cpu import integer_layers
 from sd_tvm.relay_passes.report import place
+from sd_tvm.relay_passes.split_channels import SplitChannels
 
 _LOG = logging.getLogger(__name__)
 EXTERNAL_MODS = "external_mods"
@@ -75,7 +76,7 @@ class Offload:
 
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         """The pass."""
-        mod = relax.transform.Normalize()(mod)
+        mod = SplitChannels(self.config)(relax.transform.Normalize()(mod))
         candidates = {str(gvar.name_hint): func for gvar, func in integer_layers(mod)}
         refused: dict[str, str] = {}
         layers: dict[str, Layer] = {}

@@ -283,6 +283,23 @@ class InterleaveLayer:
         return self.out_hw
 
 
+@dataclass(frozen=True)
+class SumLayer:
+    """Partial sums of a convolution whose input channels were cut into parts, added and requantised.
+
+    Operands: ``sums`` int32 (N, parts * CB, H, W, 16), CB = ceil(channels / 16), as a grouped convolution
+    with int32 results leaves them; ``qp`` int32 (ceil16(channels), 4), whose bias is not read.
+    """
+
+    name: str
+    batch: int
+    channels: int
+    hw: tuple[int, int]
+    parts: int
+    out_dtype: ActDType = "uint8"
+    kind: Literal["sum"] = "sum"
+
+
 Layer = (
     ConvLayer
     | AddLayer
@@ -293,6 +310,7 @@ Layer = (
     | ConcatLayer
     | ResizeLayer
     | InterleaveLayer
+    | SumLayer
 )
 _KINDS: dict[str, type[Any]] = {
     "conv": ConvLayer,
@@ -304,6 +322,7 @@ _KINDS: dict[str, type[Any]] = {
     "concat": ConcatLayer,
     "resize": ResizeLayer,
     "interleave": InterleaveLayer,
+    "sum": SumLayer,
 }
 
 

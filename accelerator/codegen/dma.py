@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sd_tvm._tvm import ir, tirx
+from sd_tvm.accelerator.codegen.binding import Binding, Home
 from sd_tvm.accelerator.codegen.expr import (
     Env,
-    Key,
     Linear,
     at_least_zero,
     linear,
     narrow,
     unmapped,
 )
-from sd_tvm.accelerator.codegen.binding import Binding, Home
 from sd_tvm.accelerator.codegen.memory import MemoryMap
 from sd_tvm.accelerator.codegen.scopes import element_bytes, memory_of
 from sd_tvm.accelerator.codegen.stream import Access, Stream
@@ -175,13 +174,11 @@ class LoadNest:
         #: 4 channels a pixel in DRAM, a word on chip.
         self.packed = tree.packed == self.param
 
-    def emit(
-        self, env: Env, memory: MemoryMap, stream: Stream, binding: Binding, held: Provenance
-    ) -> None:
+    def emit(self, env: Env, memory: MemoryMap, stream: Stream, binding: Binding, held: Provenance) -> None:
         """Emit the LOADs of one iteration, save those of constants that are there already."""
         ranges = self.nest.ranges(env)
         if ranges is None:
-            return []
+            return
         data = dict(ranges)
         exists = self.sourced
         for condition in self.conditions:
@@ -256,7 +253,7 @@ class LoadNest:
                 "seg": segment,
                 "dram": box.dram,
                 "sram": first,
-                "x": (x.hi - x.lo) * (x.dram if self.mem is Mem.LUT else 1),
+                "x": (x.hi - x.lo) * (x.dram if self.mem in (Mem.LUT, Mem.ACC) else 1),
                 "y": y.hi - y.lo,
                 "z": z.n,
                 "sram_ys": y.chip,
@@ -395,6 +392,8 @@ def _unwiden(value: Any, mem: Mem | None) -> tuple[Any, bool, int]:
         inner, zero = value.a, -int(value.b.value)
     if isinstance(inner, tirx.Cast) and mem is Mem.ACC:
         return inner.value, True, zero
+    if mem is Mem.ACC and isinstance(value, ir.TensorLoad) and str(value.source.dtype) == "int32":
+        return value, False, 0
     if mem is Mem.ACC or inner is not value:
         raise unmapped("the value of a load", value)
     return value, False, 0

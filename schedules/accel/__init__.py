@@ -12,11 +12,13 @@ from sd_tvm.layers import (
     LutLayer,
     MulLayer,
     ResizeLayer,
+    SumLayer,
     layer_from_json,
 )
 from sd_tvm.schedules.accel.conv import schedule_conv
 from sd_tvm.schedules.accel.elementwise import schedule_elementwise
 from sd_tvm.schedules.accel.interleave import schedule_interleave
+from sd_tvm.schedules.accel.partial_sums import schedule_sum
 from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
 from sd_tvm.schedules.accel.vector import schedule_vector
 from sd_tvm.schedules.ops.tir import LAYER_ATTR
@@ -51,6 +53,8 @@ def schedule_accel(func: Any, config: AcceleratorConfig, placement: Placement = 
         return schedule_conv(func, layer, config, placement)
     if isinstance(layer, LutLayer | MulLayer | ResizeLayer | ConcatLayer):
         return schedule_elementwise(func, layer, config, placement)
+    if isinstance(layer, SumLayer):
+        return schedule_sum(func, layer, config)
     if isinstance(layer, InterleaveLayer):
         return schedule_interleave(func, layer, config, placement)
     return schedule_vector(func, layer, config, placement)

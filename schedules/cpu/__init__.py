@@ -21,6 +21,7 @@ _INLINED = {
     "mul": ["wa", "wb", "product"],
     "resize": ["xin"],
     "interleave": ["xin"],
+    "sum": ["parts"],
 }
 
 

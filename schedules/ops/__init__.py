@@ -20,6 +20,7 @@ from sd_tvm.schedules.ops.edges import (
 )
 from sd_tvm.schedules.ops.elementwise import build_add, build_requant
 from sd_tvm.schedules.ops.interleave import build_interleave
+from sd_tvm.schedules.ops.partial_sums import build_sum
 from sd_tvm.schedules.ops.pool import build_pool
 from sd_tvm.schedules.ops.product import build_lut, build_mul
 from sd_tvm.schedules.ops.rearrange import build_concat, build_resize
@@ -46,6 +47,7 @@ _BUILDERS: dict[str, Callable[[Any, str], Any]] = {
     "concat": build_concat,
     "resize": build_resize,
     "interleave": build_interleave,
+    "sum": build_sum,
 }
 
 

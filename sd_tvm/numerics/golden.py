@@ -23,6 +23,7 @@ from sd_tvm.layers import (
     PoolLayer,
     RequantLayer,
     ResizeLayer,
+    SumLayer,
     blocks16,
 )
 from sd_tvm.numerics.fixedpoint import mbqm
@@ -195,6 +196,14 @@ def _run_interleave(layer: InterleaveLayer, operands: list[IntArray]) -> IntArra
     return to_blocked(whole[:, :, top : top + oh, left : left + ow])
 
 
+def _run_sum(layer: SumLayer, operands: list[IntArray]) -> IntArray:
+    blocks, total = blocks16(layer.channels), np.zeros(1, np.int64)
+    for part in range(layer.parts):
+        total = total + from_blocked(operands[0][:, part * blocks : (part + 1) * blocks], layer.channels)
+    wrapped = total.astype(np.int64).astype(np.int32)  # sums are modulo 2^32; the whole one fits
+    return to_blocked(_requantize(wrapped, operands[1][: layer.channels], layer.out_dtype))
+
+
 _RUNNERS: dict[type[Any], Callable[[Any, list[IntArray]], IntArray]] = {
     ConvLayer: _run_conv,
     AddLayer: _run_add,
@@ -205,6 +214,7 @@ _RUNNERS: dict[type[Any], Callable[[Any, list[IntArray]], IntArray]] = {
     ConcatLayer: _run_concat,
     ResizeLayer: _run_resize,
     InterleaveLayer: _run_interleave,
+    SumLayer: _run_sum,
 }
 
 

@@ -1,0 +1,95 @@
+"""Schedule of partial sums: loaded into ACC as they are, added, requantised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sd_tvm._tvm import s_tir, tvm
+from sd_tvm.accelerator.config import AcceleratorConfig
+from sd_tvm.accelerator.isa.spec import Mem
+from sd_tvm.layers import LANES, SumLayer, blocks16
+from sd_tvm.schedules.accel import marks
+from sd_tvm.schedules.accel.elementwise_tiles import Tile
+from sd_tvm.schedules.accel.marks import Schedule
+from sd_tvm.schedules.accel.search import Cost, ceil_div, choose, field_max, tile_sizes
+
+_AXES = ("n", "cb", "oy", "ox", "lane")
+
+
+def _cost(layer: SumLayer, config: AcceleratorConfig, tile: Tile, copies: int) -> Cost:
+    cost, (oh, ow), blocks = Cost(), layer.hw, blocks16(layer.channels)
+    tiles = layer.batch * ceil_div(blocks, tile.cb) * ceil_div(oh, tile.oy) * ceil_div(ow, tile.ox)
+    copies = copies if tiles > 1 else 1
+    cost.tiles = tiles
+    cost.need(Mem.ACC, (layer.parts + 1) * tile.words, copies)
+    cost.need(Mem.QP, blocks * LANES, 1)
+    cost.need(Mem.OUT, tile.words, copies)
+    for what, value, instruction, name in (
+        ("a tile's blocks", tile.cb, "ALU", "n2"),
+        ("a tile's rows", tile.oy, "ALU", "n1"),
+        ("a tile's columns", tile.ox, "ALU", "n0"),
+        ("a tile's plane", tile.oy * tile.ox, "ALU", "a_s2"),
+        ("a tile's row", tile.ox, "LOAD", "sram_ys"),
+    ):
+        cost.limit(what, value, field_max(instruction, name))
+    loads, stores = 64 * layer.parts * tile.words * tiles, LANES * tile.words * tiles
+    cost.traffic = loads + stores
+    dram = config.dram
+    cost.busy = (
+        loads // dram.bytes_per_cycle + dram.latency_cycles * tiles,
+        ceil_div(tile.words * LANES, config.alu.lanes) * (layer.parts + 1) * tiles,
+        stores // dram.bytes_per_cycle + dram.write_latency_cycles * tiles,
+    )
+    return cost
+
+
+def schedule_sum(func: Any, layer: SumLayer, config: AcceleratorConfig) -> Schedule:
+    """Tile an addition of partial sums onto the buffers of a configuration.
+
+    Raises
+    ------
+    ScheduleError
+        If no tile fits.
+    """
+    oh, ow = layer.hw
+
+    def candidates(copies: int) -> Iterator[tuple[Tile, Cost]]:
+        for ox in tile_sizes(ow):
+            found = False
+            for oy in tile_sizes(oh):
+                for cb in tile_sizes(blocks16(layer.channels)):
+                    value = _cost(layer, config, Tile(cb, oy, ox), copies)
+                    found = found or not value.problem(config)
+                    yield Tile(cb, oy, ox), value
+            if found:
+                return
+
+    tile = choose(layer.name, config, candidates, _cost(layer, config, Tile(1, 1, 1), 1))[0]
+    sch = s_tir.Schedule(tvm.IRModule({"main": func}))
+    block = sch.get_sblock
+    result = sch.cache_write(block("out"), 0, marks.OUT)
+    words = sch.cache_read(block("out"), "qp", marks.QP)
+    marks.mark(sch, words, None, marks.LOAD)
+
+    def word(*axes: Any) -> Any:
+        row = axes[1] * LANES + axes[4]
+        return ((row, row + 1), (0, 4))
+
+    marks.read_region(sch, block("out"), "qp", word)
+    for name in ("parts", "total"):
+        sch.set_scope(block(name), 0, marks.ACC)
+    n, cb, oy, ox, lane = sch.get_loops(result)
+    n, n_i = sch.split(n, [None, 1], preserve_unit_iters=True)
+    cb_o, cb_i = sch.split(cb, [None, tile.cb])
+    oy_o, oy_i = sch.split(oy, [None, tile.oy])
+    ox_o, ox_i = sch.split(ox, [None, tile.ox])
+    sch.reorder(n, cb_o, oy_o, ox_o, n_i, cb_i, oy_i, ox_i, lane)
+    for name in ("out", "total"):
+        sch.compute_at(block(name), ox_o, preserve_unit_loops=True)
+    sch.compute_at(block("parts"), ox_o)
+    marks.mark(sch, block("parts"), ox_o, marks.LOAD)
+    marks.mark(sch, block("total"), ox_o, marks.ALU, (*_AXES, "ky", "kx"))
+    marks.mark(sch, block("out"), ox_o, marks.ALU, _AXES)
+    marks.mark(sch, result, ox_o, marks.STORE)
+    return sch
