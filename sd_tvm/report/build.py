@@ -123,7 +123,8 @@ def layer_row(
         energy_fj=energy,
         busy=None if cycles is None else _flat(stats.get("busy", {})),
         stall=None if cycles is None else _flat(stats.get("stall", {})),
-        idle=None if cycles is None else _flat(stats.get("idle", {})),
+        waits=_counts(stats, "waits"),
+        array=_counts(stats, "array_cycles"),
         events=None if cycles is None else stats.get("events"),
         bound="" if cycles is None else bound_of(stats),
         function="" if origin is None else origin.function,
@@ -152,7 +153,11 @@ def class_rows(records: Iterable[Mapping[str, Any]]) -> tuple[ClassRow, ...]:
 
 
 def queue_rows(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Cycles of each queue by cause over calls; they add up to the time. Empty for functional runs."""
+    """Cycles of each queue by cause over calls; empty for functional runs.
+
+    ``busy``, ``token``, ``dispatch`` and ``idle`` add up to the time; ``token.GE`` is the part of ``token``
+    that ends with a signal of that queue.
+    """
     out: dict[str, dict[str, int]] = {}
     for record in records:
         stats = record["stats"]
@@ -164,7 +169,16 @@ def queue_rows(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]
             row["token"] += stats["stall"][f"{queue}.token"]
             row["dispatch"] += stats["stall"][f"{queue}.dispatch"]
             row["idle"] += stats["idle"][queue]
+            for pair, waited in stats.get("waits", {}).items():
+                waiter, _, signaller = pair.partition(".")
+                if waiter == queue and (waited or f"token.{signaller}" in row):
+                    row[f"token.{signaller}"] = row.get(f"token.{signaller}", 0) + waited
     return out
+
+
+def _counts(stats: Mapping[str, Any], key: str) -> dict[str, int] | None:
+    found = stats.get(key)
+    return None if found is None else _flat(found)
 
 
 def config_facts(config: AcceleratorConfig) -> dict[str, int | float | str]:

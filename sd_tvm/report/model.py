@@ -95,9 +95,13 @@ class LayerRow:
         Cycles, and what the array could have done in them; None in a functional run, which has no time.
     energy_fj
         Energy by component in femtojoules; None in a functional run.
-    busy, stall, idle
-        Cycles by queue, by queue and cause, by queue after its last instruction; None in a functional run
-        (``idle``, ``stall``: also where a layer shares its program with others and has none of its own).
+    busy, stall
+        Cycles by queue, and by queue and cause; None in a functional run.
+    waits
+        Cycles that a queue waits for a signal of another one (``LD.GE``); None if unknown.
+    array
+        Cycles of the array by what binds them: ``mac``, ``port``, ``rebuild``, ``drain``, ``fill``; None if
+        unknown.
     events
         Counts of what costs energy, None in a functional run.
     bound
@@ -122,7 +126,8 @@ class LayerRow:
     energy_fj: dict[str, int] | None = None
     busy: dict[str, int] | None = None
     stall: dict[str, int] | None = None
-    idle: dict[str, int] | None = None
+    waits: dict[str, int] | None = None
+    array: dict[str, int] | None = None
     events: dict[str, int] | None = None
     bound: str = ""
     function: str = ""
@@ -141,8 +146,19 @@ class LayerRow:
 
     @property
     def utilisation(self) -> float | None:
-        """Executed multiply-accumulates over what the array could do in these cycles, 0..1."""
-        return self.macs / self.peak_macs if self.peak_macs else None
+        """Executed multiply-accumulates over what the array could do in the layer's own time, 0..1."""
+        if not self.peak_macs or not self.cycles or self.own_cycles is None:
+            return None
+        return self.macs * self.cycles / (self.peak_macs * self.own_cycles)
+
+    @property
+    def own_cycles(self) -> int | None:
+        """Cycles that the layer takes: its share of the run's, and at least those of its busiest queue.
+
+        Layers of one program overlap; a share is how far a layer moves the end of the program, which can be
+        next to nothing.
+        """
+        return None if self.cycles is None else max(self.cycles, *(self.busy or {"": 0}).values())
 
     @property
     def energy_total_fj(self) -> int | None:
@@ -197,7 +213,7 @@ class Report:
     classes
         Instructions by name.
     queues
-        Cycles of each queue by cause: ``busy``, ``token``, ``dispatch``, ``idle``.
+        Cycles of each queue by cause (:func:`sd_tvm.report.build.queue_rows`).
     prices
         Corner of the energy table -> event -> fJ; ``nominal`` is what the energies are.
     occupancy

@@ -1,34 +1,16 @@
-"""Plots of a report as inline SVG with reproducible bytes."""
+"""Energy, cycles and bits per weight over the layers."""
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 from sd_tvm.report.groups import grouped
 from sd_tvm.report.model import LayerRow, Report
+from sd_tvm.report.style import PALETTE, STYLE, name_layers, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-#: Okabe and Ito's palette, distinguishable with colour-vision deficiencies; then lighter repeats.
-PALETTE = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00",
-    "#F0E442", "#777777", "#99C7E0", "#F5D899", "#99D8C7", "#EBC9DC",
-)  # fmt: skip
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "sd-tvm",  # element ids
-    "svg.fonttype": "none",  # text stays text
-    "font.family": "sans-serif",
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#e3e3e3",
-}
 #: Kinds of layers and their colour in the plots that are not split by component.
 _KIND_COLOURS = {
     "conv": "#009E73",
@@ -45,22 +27,13 @@ def plot_report(report: Report) -> str:
     from matplotlib.figure import Figure
 
     panels = [_bits] if not report.timed else [_energy, _cycles, _bits]
-    rows = report.layers
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(12.0, 2.5 * len(panels) + 1.1), layout="constrained")
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for panel, axis in zip(panels, axes, strict=True):
             panel(axis, report)
-        axes[-1].set_xlim(-0.7, len(rows) - 0.3)
-        axes[-1].set_xticks(range(len(rows)), [row.name for row in rows], rotation=90, fontsize=7)
-        return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        name_layers(axes[-1], report.layers)
+        return svg_of(figure)
 
 
 def _energy(axis: Axes, report: Report) -> None:
@@ -70,6 +43,7 @@ def _energy(axis: Axes, report: Report) -> None:
         values = [grouped(row.energy_fj).get(name, 0) / 1e9 for row in report.layers]
         axis.bar(range(len(values)), values, 0.8, bottom=base, label=name, color=PALETTE[i % len(PALETTE)])
         base = [a + b for a, b in zip(base, values, strict=True)]
+    axis.set_ylim(0, 1.2 * max(*base, 1e-9))  # room for the legend
     axis.set_ylabel("energy, µJ")
     axis.legend(ncols=max(1, len(names)), frameon=False, fontsize=8, loc="upper right")
 

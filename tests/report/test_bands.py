@@ -88,7 +88,7 @@ def test_everywhere() -> None:
     text = console.export_text()
     assert "[low, high]" in text
     assert "[14.00, 624.00]" in text
-    assert "76 [14, 624] µJ" in render_page(one)
+    assert "<b>76 µJ</b><span>energy [14, 624] µJ</span>" in render_page(one)
 
     two = report("two", 6_000_000_000, 4_000_000_000)
     found = diff_reports(one, two)
