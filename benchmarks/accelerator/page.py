@@ -13,9 +13,10 @@ from sd_tvm.accelerator.baselines.page import table
 from sd_tvm.accelerator.baselines.result import RunResult, time_ratio
 from sd_tvm.report.build import package_versions
 
+from .levers import with_levers
 from .measure import DENSE, DENSE_AREA, SD_4_16, Run, bound, can_fuse, ratio
 from .networks import Network
-from .text import COMPONENT_NOTE, FORMATS_NOTE, HEAD, NOTES, VARIANT_NOTE
+from .text import COMPONENT_NOTE, FORMATS_NOTE, HEAD, LEVER_NOTE, NOTES, VARIANT_NOTE
 
 #: Rows of the component table: heading -> names of the simulator's components.
 COMPONENTS: dict[str, tuple[str, ...]] = {
@@ -65,6 +66,7 @@ def page(results: Sequence[Result]) -> str:
     for result in results:
         parts += [f"### {result.network.name}\n", _about(result), _variants(result), ""]
     parts += ["## Where the energy goes\n", COMPONENT_NOTE, _components(results)]
+    parts += ["\n## What would raise the ratios\n", LEVER_NOTE, levers(results)]
     parts += ["\n## Other weight formats on this array\n", FORMATS_NOTE, _formats(results), NOTES]
     return "\n".join(parts)
 
@@ -175,6 +177,15 @@ def _components(results: Iterable[Result]) -> str:
             rows.append(
                 [result.network.name, name, f"{run.total_fj / 1e9:.0f}", *(f"{c:.1f}" for c in cells)]
             )
+    return table(rows)
+
+
+def levers(results: Sequence[Result]) -> str:
+    """Ratios with one thing changed."""
+    columns = [with_levers(r.best[DENSE.name], r.best[SD_4_16.name]) for r in results]
+    rows: list[list[str]] = [["change on both sides", *(r.network.name for r in results)]]
+    rows.append(["bar", *("" if r.network.bar is None else f">= {r.network.bar:g}" for r in results)])
+    rows += [[row[0][0], *(f"{value:.2f}" for _, value in row)] for row in zip(*columns, strict=True)]
     return table(rows)
 
 

@@ -27,6 +27,12 @@ nothing else; bound / E is how much of that ratio is lost.
 
 COMPONENT_NOTE = "uJ, nominal.\n"
 
+LEVER_NOTE = """\
+Energy ratio of dense int8 over SD 4:16, nominal, from the events of the programs above; nothing is compiled
+again and none of this is built. What both sides pay alike (INP, sums, quantisation words) pulls a ratio
+towards 1; what weights cost dense arrays alone (reading them again for each 8 pixels) pushes it up.
+"""
+
 FORMATS_NOTE = """\
 Analytic models (`docs/results/baselines.md`), because the array executes raw int8 and SD only: E ratio
 over dense int8 / time ratio. The last column is the simulator's, for comparison.
