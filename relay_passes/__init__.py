@@ -1,7 +1,7 @@
 """Passes over Relax graphs, each usable alone in a ``tvm.transform.Sequential``.
 
-In the order of the pipeline: ``Canonicalize``, ``FoldBatchNorm``, ``FoldPad`` (one spelling of an imported
-graph), ``Calibrate`` (ranges of activations), ``Decompose`` (compressed weights), ``Partition`` (integer
+In the order of the pipeline: ``Canonicalize``, ``FoldBatchNorm``, ``FoldPad``, ``ConvTranspose``, ``DenseForms``,
+``SimplifyAttention`` (one spelling of an imported graph), ``Calibrate`` (ranges of activations), ``Decompose`` (compressed weights), ``Partition`` (integer
 layers), then ``LowerToCPU`` or ``Offload`` (places for them). Importing this package loads no TVM; using a
 name does.
 """
@@ -14,24 +14,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sd_tvm.relay_passes.calibrate import Calibrate
     from sd_tvm.relay_passes.canonicalize import Canonicalize
+    from sd_tvm.relay_passes.conv_transpose import ConvTranspose
     from sd_tvm.relay_passes.decompose import Decompose
+    from sd_tvm.relay_passes.dense_forms import DenseForms
     from sd_tvm.relay_passes.fold_batch_norm import FoldBatchNorm
     from sd_tvm.relay_passes.fold_pad import FoldPad
     from sd_tvm.relay_passes.lower_cpu import LowerToCPU
     from sd_tvm.relay_passes.offload import Offload
     from sd_tvm.relay_passes.partition import Partition
     from sd_tvm.relay_passes.report import NodeReport, node_reports, report_table
+    from sd_tvm.relay_passes.simplify_attention import SimplifyAttention
+    from sd_tvm.relay_passes.split_channels import SplitChannels
 
 __all__ = [
     "Calibrate",
     "Canonicalize",
+    "ConvTranspose",
     "Decompose",
+    "DenseForms",
     "FoldBatchNorm",
     "FoldPad",
     "LowerToCPU",
     "NodeReport",
     "Offload",
     "Partition",
+    "SimplifyAttention",
+    "SplitChannels",
     "node_reports",
     "report_table",
 ]
@@ -39,13 +47,17 @@ __all__ = [
 _HOME: dict[str, str] = {
     "Calibrate": "calibrate",
     "Canonicalize": "canonicalize",
+    "ConvTranspose": "conv_transpose",
     "Decompose": "decompose",
+    "DenseForms": "dense_forms",
     "FoldBatchNorm": "fold_batch_norm",
     "FoldPad": "fold_pad",
     "LowerToCPU": "lower_cpu",
     "NodeReport": "report",
     "Offload": "offload",
     "Partition": "partition",
+    "SimplifyAttention": "simplify_attention",
+    "SplitChannels": "split_channels",
     "node_reports": "report",
     "report_table": "report",
 }
