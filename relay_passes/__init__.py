@@ -1,9 +1,9 @@
 """Passes over Relax graphs, each usable alone in a ``tvm.transform.Sequential``.
 
-In the order of the pipeline: ``Canonicalize``, ``FoldBatchNorm``, ``FoldPad``, ``ConvTranspose``, ``DenseForms``,
-``SimplifyAttention`` (one spelling of an imported graph), ``Calibrate`` (ranges of activations), ``Decompose`` (compressed weights), ``Partition`` (integer
-layers), then ``LowerToCPU`` or ``Offload`` (places for them). Importing this package loads no TVM; using a
-name does.
+In the order of the pipeline: ``Canonicalize``, ``FoldBatchNorm``, ``FoldPad``, ``ConvTranspose``,
+``DenseForms``, ``SimplifyAttention`` (one spelling of an imported graph), ``Calibrate`` (ranges of
+activations), ``Decompose`` (compressed weights), ``Partition`` (integer layers), then ``LowerToCPU`` or
+``Offload`` (places for them; ``SplitChannels`` inside). Importing this package loads no TVM; using a name does.
 """
 
 from __future__ import annotations
