@@ -139,8 +139,11 @@ void Run(const uint8_t* data, size_t size) {
   const ffi::Module module = AcceleratorModule::Load(bytes);
   ++reached.loaded;
   const ffi::Bytes saved = module->SaveToBytes();
-  Check(bytes.size() == saved.size() && std::equal(bytes.begin(), bytes.end(), saved.data()),
-        "a loaded module saves to the same bytes");
+  const ffi::Bytes again =
+      AcceleratorModule::Load(std::string(saved.data(), saved.size()))->SaveToBytes();
+  Check(saved.size() == again.size() &&
+            std::equal(saved.data(), saved.data() + saved.size(), again.data()),
+        "what was saved loads and saves to the same bytes");
   module->InspectSource("");
   const auto parts = ModuleParts::Parse(data, size);
   Check(parts.has_value(), "the fuzzer reads what the loader reads");

@@ -217,7 +217,7 @@ class Writer {
     const auto op = static_cast<AluOp>(Below(random_, isa::kNumAluOp));
     const bool requant = op == AluOp::kReq || op == AluOp::kReq32;
     AluSrcB b = static_cast<AluSrcB>(1 + Below(random_, 3));
-    if (op == AluOp::kMov || op == AluOp::kAbs) b = AluSrcB::kNone;
+    if (op == AluOp::kAbs || (op == AluOp::kMov && b != AluSrcB::kImm)) b = AluSrcB::kNone;
     if (requant) b = AluSrcB::kQp;
     if (op == AluOp::kLut) b = AluSrcB::kLut;
     static constexpr Mem kPlaces[] = {Mem::kAcc, Mem::kInp, Mem::kOut};

@@ -1,7 +1,8 @@
 """Disassembler (one readable line an instruction) and the assembler that reads the lines back.
 
 A line is the name, then ``field=value`` for every field that is not zero, in the order of the table.
-Values of enumerations are names; semaphores read ``wait0=s3``. ``;`` starts a comment.
+Values of enumerations are names (numbers where there is none); semaphores read ``wait0=s3``. ``;`` starts a
+comment.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def format_instruction(name: str, fields: dict[str, int | None]) -> str:
         if key in _SEMAPHORES:
             parts.append(f"{key}=s{value}")
         elif key in _ENUMS:
-            parts.append(f"{key}={_ENUMS[key](value).name}")
+            known = value in _ENUMS[key].__members__.values()
+            parts.append(f"{key}={_ENUMS[key](value).name if known else value}")
         elif value:
             parts.append(f"{key}={value}")
     return " ".join(parts).rstrip()

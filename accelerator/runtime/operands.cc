@@ -17,13 +17,18 @@ Segment SegmentOf(const DLTensor& tensor, const std::string& what) {
     if (tensor.strides != nullptr && tensor.shape[i] != 1 && tensor.strides[i] != elements) {
       fail("is not contiguous", "row-major without gaps");
     }
-    elements *= tensor.shape[i];
+    if (tensor.shape[i] < 0 || __builtin_mul_overflow(elements, tensor.shape[i], &elements)) {
+      fail("has no size that exists", "a shape of an array in memory");
+    }
   }
   const int64_t bits = int64_t{tensor.dtype.bits} * tensor.dtype.lanes;
   if (bits % 8 != 0) fail("has elements of " + std::to_string(bits) + " bits", "whole bytes");
   Segment segment;
   segment.data = static_cast<uint8_t*>(tensor.data) + tensor.byte_offset;
-  segment.bytes = static_cast<uint64_t>(elements * (bits / 8));
+  if (__builtin_mul_overflow(elements, bits / 8, &elements)) {
+    fail("has no size that exists", "a shape of an array in memory");
+  }
+  segment.bytes = static_cast<uint64_t>(elements);
   return segment;
 }
 

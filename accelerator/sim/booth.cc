@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <vector>
 
 #include "checked.h"
@@ -96,6 +97,9 @@ class Evaluator {
       }
     }
     n_rows_ = static_cast<uint32_t>(elements_.size() / plan_.steps);
+    if (plan_.depthwise) return;
+    all_rows_.resize(n_rows_);
+    std::iota(all_rows_.begin(), all_rows_.end(), 0U);
   }
 
   void ListKeptRows() {
@@ -141,19 +145,22 @@ class Evaluator {
     return table_[memories_.Word(Mem::kInp, word)[c % kLanes]];
   }
 
-  /*! \brief Table of the rows of a channel group at pixels (oy, ox .. ox + F). */
-  void Fill(RowTable* out, uint64_t group_channel, uint32_t oy, uint32_t ox) const {
+  /*! \brief Table of rows of a channel group at pixels (oy, ox .. ox + F), in the order of the
+   * list. */
+  void Fill(RowTable* out, const std::vector<uint32_t>& rows, uint64_t group_channel, uint32_t oy,
+            uint32_t ox) const {
     const bool by_step = machine_.sync == SyncDomain::kArray;
     const uint32_t steps = plan_.steps;
-    out->cycles.assign(size_t{n_rows_} * (by_step ? steps : 1), 0);
-    out->digits.assign(n_rows_, 0);
+    out->cycles.assign(rows.size() * (by_step ? steps : 1), 0);
+    out->digits.assign(rows.size(), 0);
     if (ox >= gemm_.n_ox) return;  // lines of a fold that have no pixels
     const uint32_t pixels = std::min(machine_.f_lanes, gemm_.n_ox - ox);
     std::array<uint32_t, 64> digits{};
-    for (uint32_t r = 0; r < n_rows_; ++r) {
+    for (size_t r = 0; r < rows.size(); ++r) {
+      if (rows[r] >= n_rows_) continue;
       std::array<uint32_t, 64> lane_sums{};
       for (uint32_t t = 0; t < steps; ++t) {
-        const Element& element = elements_[size_t{r} * steps + t];
+        const Element& element = elements_[size_t{rows[r]} * steps + t];
         uint32_t most = 0;
         for (uint32_t f = 0; f < pixels; ++f) {
           digits[f] = Digits(element, group_channel,
@@ -165,7 +172,7 @@ class Evaluator {
         const uint32_t step = std::max(1U, most);
         switch (machine_.sync) {
           case SyncDomain::kArray:
-            out->cycles[size_t{r} * steps + t] = step;
+            out->cycles[r * steps + t] = step;
             break;
           case SyncDomain::kLine:
             out->cycles[r] += step;
@@ -188,18 +195,20 @@ class Evaluator {
   void FillConvTables(const FilterRun& run, uint32_t oy, uint32_t ox) {
     tables_.resize(plan_.fold);
     for (uint32_t i = 0; i < plan_.fold; ++i) {
-      Fill(&tables_[i], GroupChannel(run.first), oy, ox + i * machine_.f_lanes);
+      Fill(&tables_[i], all_rows_, GroupChannel(run.first), oy, ox + i * machine_.f_lanes);
     }
   }
 
-  /*! \brief Tables of the n filters' channels, output row by output row. */
+  /*! \brief Tables of the n filters' stored rows, output row by output row. */
   void FillDepthwiseTables(uint32_t m, uint32_t n, uint32_t oy, uint32_t ox) {
     const uint32_t rows = std::min(plan_.oy_at_once, gemm_.n_oy - oy);
     tables_per_filter_ = rows;
     tables_.resize(size_t{n} * rows);
     for (uint32_t i = 0; i < n; ++i) {
+      stored_.resize(plan_.rows);
+      for (uint32_t slot = 0; slot < plan_.rows; ++slot) stored_[slot] = RowOf(m + i, slot);
       for (uint32_t y = 0; y < rows; ++y) {
-        Fill(&tables_[size_t{i} * rows + y], GroupChannel(m + i), oy + y, ox);
+        Fill(&tables_[size_t{i} * rows + y], stored_, GroupChannel(m + i), oy + y, ox);
       }
     }
   }
@@ -233,8 +242,7 @@ class Evaluator {
         }
       } else {
         for (uint32_t i = 0; i < n; ++i) {
-          for (uint32_t slot = first; slot < last; ++slot)
-            VisitFilter(i, RowOf(m + i, slot), digits);
+          for (uint32_t slot = first; slot < last; ++slot) VisitFilter(i, m, slot, digits);
         }
       }
       uint64_t pass_cycles = 0;
@@ -247,19 +255,20 @@ class Evaluator {
     return cycles;
   }
 
-  void VisitFilter(uint32_t i, uint32_t row, uint64_t* digits) {
+  void VisitFilter(uint32_t i, uint32_t m, uint32_t slot, uint64_t* digits) {
     if (!plan_.depthwise) {
+      const uint32_t row = RowOf(m + i, slot);
       for (const RowTable& table : tables_) Visit(table, row, 1, digits);
       return;
     }
     for (uint32_t y = 0; y < tables_per_filter_; ++y) {
-      Visit(tables_[size_t{i} * tables_per_filter_ + y], row, 1, digits);
+      Visit(tables_[size_t{i} * tables_per_filter_ + y], slot, 1, digits);
     }
   }
 
-  /*! \brief Lines of `filters` slices work on a row. */
+  /*! \brief Lines of `filters` slices work on an entry of a table. */
   void Visit(const RowTable& table, uint32_t row, uint64_t filters, uint64_t* digits) {
-    if (row >= n_rows_) return;
+    if (row >= table.digits.size()) return;
     AddTo(digits, table.digits[row] * filters);
     const size_t width = most_.size();
     for (size_t t = 0; t < width; ++t) {
@@ -277,6 +286,8 @@ class Evaluator {
   const std::array<uint8_t, 256> table_;
   std::vector<Element> elements_;  // [row][step]
   uint32_t n_rows_ = 0;
+  std::vector<uint32_t> all_rows_;
+  std::vector<uint32_t> stored_;             // rows of a depthwise filter
   std::vector<std::vector<uint32_t>> kept_;  // of each group of filters
   std::vector<RowTable> tables_;
   uint32_t tables_per_filter_ = 1;

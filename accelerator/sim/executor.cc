@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "checked.h"
 #include "error.h"
 #include "unit.h"
 #include "workspace.h"
@@ -179,18 +180,18 @@ class Executor {
 }  // namespace
 
 void Counts::Add(const Counts& other) {
-  dram_read += other.dram_read;
-  dram_write += other.dram_write;
+  AddTo(&dram_read, other.dram_read);
+  AddTo(&dram_write, other.dram_write);
   for (int i = 0; i < isa::kNumMem; ++i) {
-    read[i] += other.read[i];
-    write[i] += other.write[i];
+    AddTo(&read[i], other.read[i]);
+    AddTo(&write[i], other.write[i]);
   }
-  macs_dense += other.macs_dense;
-  macs += other.macs;
-  kept_rows += other.kept_rows;
-  shift_adds += other.shift_adds;
-  alu_lanes += other.alu_lanes;
-  requants += other.requants;
+  AddTo(&macs_dense, other.macs_dense);
+  AddTo(&macs, other.macs);
+  AddTo(&kept_rows, other.kept_rows);
+  AddTo(&shift_adds, other.shift_adds);
+  AddTo(&alu_lanes, other.alu_lanes);
+  AddTo(&requants, other.requants);
 }
 
 Statistics Execute(const Program& program, const std::vector<Segment>& segments,

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <string>
+#include <unordered_set>
 
 #include "error.h"
 
@@ -9,6 +10,7 @@ namespace sd {
 namespace {
 
 constexpr size_t kFixedHeader = 16;
+constexpr size_t kMaxLayers = 4096;
 
 template <typename T>
 T ReadInt(const uint8_t* bytes) {
@@ -106,6 +108,7 @@ Program Program::Parse(const uint8_t* data, size_t size) {
   }
   program.instructions.reserve(n_instructions);
   SemaphoreRoles roles;
+  std::unordered_set<uint32_t> layers;
   for (size_t i = 0; i < n_instructions; ++i, at += isa::kInstructionBytes) {
     if (i > 0 && program.instructions.back().opcode == isa::Opcode::kFinish) {
       throw ProgramError("instruction " + std::to_string(i) +
@@ -114,6 +117,14 @@ Program Program::Parse(const uint8_t* data, size_t size) {
     program.instructions.push_back(Decode(at, i));
     const Instruction& instruction = program.instructions.back();
     if (instruction.opcode == isa::Opcode::kFence) roles.Clear();
+    if (const auto* mark = std::get_if<isa::Mark>(&instruction.body)) {
+      layers.insert(mark->layer);
+      if (layers.size() > kMaxLayers) {
+        throw ProgramError(Where(i, instruction) + ": marks one layer more than " +
+                           std::to_string(kMaxLayers) +
+                           ". Expected: at most so many, each has its own statistics.");
+      }
+    }
     if (instruction.queue != kNoQueue) roles.Add(i, instruction);
   }
   if (program.instructions.empty() || program.instructions.back().opcode != isa::Opcode::kFinish) {

@@ -16,6 +16,7 @@ constexpr int kLd = static_cast<int>(isa::Queue::kLd);
 constexpr int kSt = static_cast<int>(isa::Queue::kSt);
 constexpr uint64_t kFetchInstructions = 4;  // of one fetch burst
 constexpr uint64_t kMaxDuration = uint64_t{1} << 40;
+constexpr uint64_t kMaxTime = uint64_t{1} << 62;
 
 /*! \brief Costs of a program's instructions; SETW takes effect in the order of the GE queue. */
 class Costs {
@@ -224,6 +225,10 @@ class Composer {
     const Cost cost = costs_.Of(index);
     const uint64_t data_start = std::max(issue + cost.front + cost.latency, queue.data_end);
     const uint64_t end = std::max(data_start + cost.data + cost.tail, queue.end);
+    if (end > kMaxTime) {
+      throw ProgramError(Where(index, instruction) +
+                         ": ends after 2^62 cycles. Expected: earlier.");
+    }
     queue.waiting.pop_front();
     queue.issues.push_back(issue);
     queue.ends.push_back(end);
