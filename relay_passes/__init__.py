@@ -3,7 +3,8 @@
 In the order of the pipeline: ``Canonicalize``, ``FoldBatchNorm``, ``FoldPad``, ``ConvTranspose``,
 ``DenseForms``, ``SimplifyAttention`` (one spelling of an imported graph), ``Calibrate`` (ranges of
 activations), ``Decompose`` (compressed weights), ``Partition`` (integer layers), then ``LowerToCPU`` or
-``Offload`` (places for them; ``SplitChannels`` inside). Importing this package loads no TVM; using a name does.
+``Offload`` (places for them; ``SplitChannels`` inside). Importing this package loads no TVM; using a name
+does.
 """
 
 from __future__ import annotations
