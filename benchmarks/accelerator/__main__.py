@@ -12,6 +12,7 @@ import torch
 from .measure import SD_4_16, UNFUSED, VARIANTS, Run, can_fuse, measure, ratio
 from .networks import NETWORKS, Network
 from .page import Result, page
+from .real import run_real
 from .weights import Prepared
 
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "accelerator.md"
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("network", nargs="*", help="parts of names; default: all networks")
     options = parser.parse_args(arguments)
     chosen = [n for n in NETWORKS if not options.network or any(x in n.name for x in options.network)]
-    options.page.write_text(page([run(n) for n in chosen]), encoding="utf-8")
+    results = [run(n) for n in chosen]
+    executed = run_real() if any(n is NETWORKS[0] for n in chosen) else []
+    options.page.write_text(page(results, executed), encoding="utf-8")
     return 0
 
 

@@ -16,7 +16,8 @@ from sd_tvm.report.build import package_versions
 from .levers import with_levers
 from .measure import DENSE, DENSE_AREA, SD_4_16, Run, bound, can_fuse, ratio
 from .networks import Network
-from .text import COMPONENT_NOTE, FORMATS_NOTE, HEAD, LEVER_NOTE, NOTES, VARIANT_NOTE
+from .real import Executed
+from .text import COMPONENT_NOTE, DATA_NOTE, FORMATS_NOTE, HEAD, LEVER_NOTE, NOTES, VARIANT_NOTE
 
 #: Rows of the component table: heading -> names of the simulator's components.
 COMPONENTS: dict[str, tuple[str, ...]] = {
@@ -48,7 +49,7 @@ class Result:
         return self.runs[max(self.runs)]
 
 
-def page(results: Sequence[Result]) -> str:
+def page(results: Sequence[Result], executed: Sequence[Executed] = ()) -> str:
     """The page."""
     versions = ", ".join(f"{k} {v}" for k, v in package_versions().items())
     fusion = "Fusion on; the rows without it are said to be so." if can_fuse() else (
@@ -65,7 +66,9 @@ def page(results: Sequence[Result]) -> str:
     ]
     for result in results:
         parts += [f"### {result.network.name}\n", _about(result), _variants(result), ""]
-    parts += ["## Where the energy goes\n", COMPONENT_NOTE, _components(results)]
+    parts += ["## Where the energy goes\n", COMPONENT_NOTE, DATA_NOTE, _components(results)]
+    if executed:
+        parts += ["\n## With data\n", DATA_NOTE, _executed(executed)]
     parts += ["\n## What would raise the ratios\n", LEVER_NOTE, levers(results)]
     parts += ["\n## Other weight formats on this array\n", FORMATS_NOTE, _formats(results), NOTES]
     return "\n".join(parts)
@@ -177,6 +180,14 @@ def _components(results: Iterable[Result]) -> str:
             rows.append(
                 [result.network.name, name, f"{run.total_fj / 1e9:.0f}", *(f"{c:.1f}" for c in cells)]
             )
+    return table(rows)
+
+
+def _executed(runs: Sequence[Executed]) -> str:
+    rows: list[Sequence[str]] = [("configuration", "energy, uJ", "of it multiplications, uJ", "cycles")]
+    rows += [
+        (f"`{r.config}`", f"{r.energy_fj / 1e9:.0f}", f"{r.mac_fj / 1e9:.1f}", f"{r.cycles:,}") for r in runs
+    ]
     return table(rows)
 
 
