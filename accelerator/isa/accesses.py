@@ -12,7 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm.accelerator.isa.spec import MEMORIES, AccInit, AluSrcB, BasisKind, Mem, RowKind, WMode, Xform
+from sd_tvm.accelerator.isa.spec import (
+    MEMORIES,
+    AccInit,
+    AluOp,
+    AluSrcB,
+    BasisKind,
+    Mem,
+    RowKind,
+    WMode,
+    Xform,
+)
 
 _DRAM_WORD = 16
 _TILE = 16
@@ -93,7 +103,8 @@ def _alu(f: Mapping[str, int]) -> tuple[list[Access], list[Access]]:
     def words(operand: str) -> npt.NDArray[np.int64]:
         return _box(f[operand], *((f[f"n{i}"], f[f"{operand}_s{i}"]) for i in (2, 1, 0)))
 
-    reads = [Access(Mem(f["a_mem"]), words("a"))]
+    immediate = f["op"] == AluOp.MOV and f["b_src"] == AluSrcB.IMM
+    reads = [] if immediate else [Access(Mem(f["a_mem"]), words("a"))]
     mem = _B_MEMORY.get(AluSrcB(f["b_src"]))
     if mem is not None:
         b = words("b")

@@ -88,7 +88,7 @@ def occupancy(
         parts, start = [], 0
         for program in order:
             length, found = done[program]
-            if memory.mem in found:
+            if memory.mem in found and found[memory.mem].size:
                 parts.append(found[memory.mem] + np.array([[start], [start], [0]]))
             start += length
         live = _peaks(parts, step, count) * memory.word_bytes
@@ -103,13 +103,13 @@ def _peaks(parts: Sequence[Ints], step: int, count: int) -> Ints:
     if not parts:
         return out
     born, died, words = np.hstack(parts)
-    times = np.concatenate([died, born])  # deaths first: at the same moment they come first
-    changes = np.concatenate([-words, words])
-    order = np.argsort(times, kind="stable")
-    times, live = times[order], np.cumsum(changes[order])
-    at = np.minimum(times // step, count - 1)
-    np.maximum.at(out, at, live)
-    before = np.searchsorted(times, np.arange(count) * step, side="left")  # what an interval starts with
+    times, where = np.unique(np.concatenate([born, died]), return_inverse=True)
+    changes = np.zeros(len(times), dtype=np.int64)
+    np.add.at(changes, where, np.concatenate([words, -words]))
+    live = np.cumsum(changes)
+    inside = times < count * step  # the last death may be at the very end
+    np.maximum.at(out, times[inside] // step, live[inside])
+    before = np.searchsorted(times, np.arange(count) * step, side="right")  # what an interval starts with
     carried = np.where(before > 0, live[np.maximum(before, 1) - 1], 0)
     peaks: Ints = np.maximum(out, carried)
     return peaks
