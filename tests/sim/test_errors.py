@@ -245,7 +245,10 @@ DYNAMIC: dict[str, tuple[Callable[[], bytes], str]] = {
         "touches OUT word 64",
     ),
     "alu unwritten": (lambda: program(encode("ALU", **ALU)), "uninitialised ACC word 0"),
-    "alu operand": (lambda: loaded(encode("ALU", b_src=AluSrcB.IMM, **ALU), acc=1), "b_src is 1"),
+    "alu operand": (
+        lambda: loaded(encode("ALU", b_src=AluSrcB.IMM, **{**ALU, "op": AluOp.ABS}), acc=1),
+        "b_src is 1",
+    ),
     "alu no operand": (lambda: loaded(encode("ALU", **{**ALU, "op": AluOp.ADD}), acc=1), "b_src is 0"),
     "alu lut of acc": (
         lambda: loaded(encode("ALU", b_src=AluSrcB.LUT, **{**ALU, "op": AluOp.LUT}), acc=1, lut=1),
