@@ -175,12 +175,55 @@ RequantWords LoadQuantisation(const Unit& unit, uint64_t b, bool per_lane, bool 
   return words;
 }
 
+/*! \brief n words from `first` on, `stride` apart, were written. */
+void CheckRow(const Unit& unit, Mem mem, uint64_t first, uint64_t stride, uint64_t n) {
+  if (stride == 1) {
+    const int64_t hole = unit.memories.FirstUnwritten(mem, first, n);
+    if (hole >= 0) unit.FailUnwritten(mem, static_cast<uint64_t>(hole));
+    return;
+  }
+  for (uint64_t i = 0; i < n; ++i) unit.CheckWritten(mem, first + i * stride);
+}
+
+void MarkRow(const Unit& unit, Mem mem, uint64_t first, uint64_t stride, uint64_t n) {
+  if (stride == 1) return unit.memories.MarkWritten(mem, first, n);
+  for (uint64_t i = 0; i < n; ++i) unit.memories.MarkWritten(mem, first + i * stride);
+}
+
+/*! \brief REQ of sums to bytes with one quantisation a row, which is what follows a GEMM. */
+void RunRequantRows(Unit& unit, const isa::Alu& alu) {
+  const auto dst_mem = static_cast<Mem>(alu.dst_mem);
+  const uint32_t flags = unit.event.instruction->flags;
+  const bool result = (flags & kSignedResult) != 0;
+  const RequantRowFn requant = Kernels().requant_row;
+  RequantWords words;
+  uint64_t held = UINT64_MAX;
+  for (uint64_t i2 = 0; i2 < alu.n[2]; ++i2) {
+    for (uint64_t i1 = 0; i1 < alu.n[1]; ++i1) {
+      const uint64_t dst = alu.dst + i2 * alu.dst_s[2] + i1 * alu.dst_s[1];
+      const uint64_t a = alu.a + i2 * alu.a_s[2] + i1 * alu.a_s[1];
+      const uint64_t b = alu.b + i2 * alu.b_s[2] + i1 * alu.b_s[1];
+      if (b != held) {
+        words = LoadQuantisation(unit, b, (flags & kWordPerLane) != 0, result);
+        held = b;
+      }
+      CheckRow(unit, Mem::kAcc, a, alu.a_s[0], alu.n[0]);
+      requant(unit.memories.Word(Mem::kAcc, a), 64 * alu.a_s[0], unit.memories.Word(dst_mem, dst),
+              16 * alu.dst_s[0], alu.n[0], words, result);
+      MarkRow(unit, dst_mem, dst, alu.dst_s[0], alu.n[0]);
+    }
+  }
+}
+
 void RunRequant(Unit& unit, const isa::Alu& alu, bool clip) {
   const auto a_mem = static_cast<Mem>(alu.a_mem);
   const auto dst_mem = static_cast<Mem>(alu.dst_mem);
   const uint32_t flags = unit.event.instruction->flags;
   const bool source = (flags & kSignedSource) != 0;
   const bool result = (flags & kSignedResult) != 0;
+  if (clip && a_mem == Mem::kAcc && IsNarrow(dst_mem) && alu.b_s[0] == 0) {
+    return RunRequantRows(unit, alu);
+  }
   const bool per_lane = (flags & kWordPerLane) != 0;
   const RequantFn requant = Kernels().requant;
   RequantWords words;

@@ -21,7 +21,7 @@ class Executor {
            Observer* observer)
       : program_(program),
         segments_(segments),
-        weights_(workspace->weights),
+        workspace_(*workspace),
         memories_(workspace->memories),
         observer_(observer) {
     memories_.Reset(program.required_words);
@@ -126,7 +126,7 @@ class Executor {
       signed_ = (instruction.flags & 1) != 0;
     } else if (const auto* gemm = std::get_if<isa::Gemm>(&instruction.body)) {
       if (!has_setw_) unit.Fail("no SETW came before", "a SETW in queue GE");
-      ExecuteGemm(unit, *gemm, weights_, signed_);
+      ExecuteGemm(unit, *gemm, workspace_, signed_);
     }
   }
 
@@ -164,7 +164,7 @@ class Executor {
 
   const Program& program_;
   const std::vector<Segment>& segments_;
-  WeightCache& weights_;
+  Workspace& workspace_;
   Memories& memories_;
   Observer* observer_;
   Statistics statistics_;

@@ -5,19 +5,30 @@
 #include <cstring>
 #include <string>
 
-#if defined(__x86_64__)
-#define SD_X86 1
-#include <immintrin.h>
-#endif
-
 namespace sd {
 namespace {
 
+int32_t Add(int32_t a, int32_t b) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+}
+
+void WidenPortable(const uint8_t* from, int16_t* to, size_t n, bool is_signed) {
+  if (is_signed) {
+    for (size_t i = 0; i < n; ++i) to[i] = static_cast<int8_t>(from[i]);
+  } else {
+    for (size_t i = 0; i < n; ++i) to[i] = from[i];
+  }
+}
+
+void LoadSums(uint32_t* acc, const Pixel& pixel, const int32_t* init) {
+  std::memcpy(acc, init != nullptr ? static_cast<const void*>(init) : pixel.acc, 64);
+}
+
 void PairsPortable(const Pixel* pixels, size_t n_pixels, const int32_t* offsets,
-                   const int16_t* weights, size_t n) {
+                   const int16_t* weights, size_t n, const int32_t* init) {
   for (size_t p = 0; p < n_pixels; ++p) {
     uint32_t acc[16];
-    std::memcpy(acc, pixels[p].acc, sizeof(acc));
+    LoadSums(acc, pixels[p], init);
     for (size_t i = 0; i < n; ++i) {
       const int32_t x0 = pixels[p].input[offsets[i]];
       const int32_t x1 = pixels[p].input[offsets[i] + 1];
@@ -30,16 +41,89 @@ void PairsPortable(const Pixel* pixels, size_t n_pixels, const int32_t* offsets,
 }
 
 void LanesPortable(const Pixel* pixels, size_t n_pixels, const int32_t* offsets,
-                   const int16_t* weights, size_t n) {
+                   const int16_t* weights, size_t n, const int32_t* init) {
   for (size_t p = 0; p < n_pixels; ++p) {
     uint32_t acc[16];
-    std::memcpy(acc, pixels[p].acc, sizeof(acc));
+    LoadSums(acc, pixels[p], init);
     for (size_t i = 0; i < n; ++i) {
       const int16_t* x = pixels[p].input + offsets[i];
       const int16_t* w = weights + 16 * i;
       for (int f = 0; f < 16; ++f) acc[f] += static_cast<uint32_t>(int32_t{x[f]} * w[f]);
     }
     std::memcpy(pixels[p].acc, acc, sizeof(acc));
+  }
+}
+
+void PackPairPortable(const uint8_t* row0, const uint8_t* row1, int16_t* to) {
+  for (int f = 0; f < 16; ++f) {
+    to[2 * f] = static_cast<int8_t>(row0[f]);
+    to[2 * f + 1] = static_cast<int8_t>(row1[f]);
+  }
+}
+
+void TapsPortable(const uint8_t* input, const TapPair* pairs, size_t n, size_t chain, int32_t* sums,
+                  size_t stride, size_t pixels) {
+  (void)chain;
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t row = 0; row < 2; ++row) {
+      const uint8_t* x = input + pairs[i].offset[row];
+      for (size_t k = 0; k < 3; ++k) {
+        const auto code = static_cast<int8_t>(static_cast<uint32_t>(pairs[i].code[k]) >> 8 * row);
+        for (size_t p = 0; p < pixels; ++p) {
+          sums[k * stride + p] = Add(sums[k * stride + p], int32_t{x[p]} * code);
+        }
+      }
+    }
+  }
+}
+
+void TransformPortable(int32_t* to, const Term* terms, size_t n, size_t pixels) {
+  for (size_t i = 0; i < n; ++i) {
+    const auto factor = static_cast<uint32_t>(terms[i].factor);
+    for (size_t p = 0; p < pixels; ++p) {
+      const uint32_t product = static_cast<uint32_t>(terms[i].from[p]) * factor;
+      to[p] = Add(to[p], static_cast<int32_t>(product));
+    }
+  }
+}
+
+// int16 [row][channel][pixel].
+void PackTriplesPortable(const uint8_t* planes, size_t rows, bool is_signed, uint8_t* block) {
+  WidenPortable(planes, reinterpret_cast<int16_t*>(block), 3 * rows * kBlockPixels, is_signed);
+}
+
+void TriplesPortable(const uint8_t* block, const TriplePair* pairs, size_t n, int32_t* sums,
+                     size_t pixels) {
+  const auto half = [](int32_t word, int i) {
+    return int32_t{static_cast<int16_t>(static_cast<uint32_t>(word) >> 16 * i)};
+  };
+  for (size_t i = 0; i < n; ++i) {
+    for (int row = 0; row < 2; ++row) {
+      const auto* x = reinterpret_cast<const int16_t*>(block + pairs[i].offset[row]);
+      const int32_t w0 = half(pairs[i].weight[row], 0);
+      const int32_t w1 = half(pairs[i].weight[row], 1);
+      const int32_t w2 = half(pairs[i].weight[2], row);
+      for (size_t p = 0; p < pixels; ++p) {
+        const int32_t low = x[p] * w0 + x[kBlockPixels + p] * w1;
+        sums[p] = Add(sums[p], low + x[2 * kBlockPixels + p] * w2);
+      }
+    }
+  }
+}
+
+void TransposePortable(const uint8_t* const* words, uint8_t* to, size_t stride, uint8_t flip) {
+  for (int i = 0; i < 16; ++i) {
+    for (int lane = 0; lane < 16; ++lane) to[lane * stride + i] = words[i][lane] ^ flip;
+  }
+}
+
+void ScatterPortable(const int32_t* sums, size_t stride, uint8_t* const* words, size_t pixels,
+                     bool add) {
+  for (size_t p = 0; p < pixels; ++p) {
+    int32_t lanes[16] = {};
+    if (add) std::memcpy(lanes, words[p], sizeof(lanes));
+    for (size_t f = 0; f < 16; ++f) lanes[f] = Add(lanes[f], sums[f * stride + p]);
+    std::memcpy(words[p], lanes, sizeof(lanes));
   }
 }
 
@@ -67,180 +151,30 @@ void NarrowPortable(const int32_t* lanes, uint8_t* to, bool is_signed) {
   for (int i = 0; i < 16; ++i) to[i] = static_cast<uint8_t>(std::min(std::max(lanes[i], lo), hi));
 }
 
-#if SD_X86
-#define SD_AVX2 __attribute__((target("avx2")))
-// Without it gcc keeps arrays of vectors in memory: 48 instead of 75 GMAC/s.
-#if defined(__clang__)
-#define SD_UNROLL _Pragma("unroll")
-#else
-#define SD_UNROLL _Pragma("GCC unroll 8")
-#endif
-
-SD_AVX2 inline __m256i LoadVector(const void* from) {
-  return _mm256_loadu_si256(static_cast<const __m256i*>(from));
-}
-// As LoadVector, of bytes that 16-byte stores just wrote.
-SD_AVX2 inline __m256i LoadHalves(const int32_t* from) {
-  const auto* halves = reinterpret_cast<const __m128i*>(from);
-  return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(halves)),
-                                 _mm_loadu_si128(halves + 1), 1);
-}
-SD_AVX2 inline void StoreVector(void* to, __m256i value) {
-  _mm256_storeu_si256(static_cast<__m256i*>(to), value);
-}
-SD_AVX2 inline __m256i BroadcastPair(const int16_t* from) {
-  int32_t pair = 0;
-  std::memcpy(&pair, from, 4);
-  return _mm256_set1_epi32(pair);
-}
-
-// kPixels x 16 sums stay in registers: 6 pixels take 12 of the 16.
-template <int kPixels>
-SD_AVX2 void PairsBlock(const Pixel* pixels, const int32_t* offsets, const int16_t* weights,
-                        size_t n) {
-  __m256i low[kPixels];
-  __m256i high[kPixels];
-  const int16_t* input[kPixels];
-  SD_UNROLL
-  for (int p = 0; p < kPixels; ++p) {
-    input[p] = pixels[p].input;
-    low[p] = LoadVector(pixels[p].acc);
-    high[p] = LoadVector(pixels[p].acc + 32);
-  }
+void RequantRowPortable(const uint8_t* from, size_t from_stride, uint8_t* to, size_t to_stride,
+                        size_t n, const RequantWords& words, bool is_signed) {
   for (size_t i = 0; i < n; ++i) {
-    const int64_t offset = offsets[i];
-    const __m256i w_low = LoadVector(weights + 32 * i);
-    const __m256i w_high = LoadVector(weights + 32 * i + 16);
-    SD_UNROLL
-    for (int p = 0; p < kPixels; ++p) {
-      const __m256i x = BroadcastPair(input[p] + offset);
-      low[p] = _mm256_add_epi32(low[p], _mm256_madd_epi16(x, w_low));
-      high[p] = _mm256_add_epi32(high[p], _mm256_madd_epi16(x, w_high));
-    }
-  }
-  SD_UNROLL
-  for (int p = 0; p < kPixels; ++p) {
-    StoreVector(pixels[p].acc, low[p]);
-    StoreVector(pixels[p].acc + 32, high[p]);
+    int32_t lanes[16];
+    std::memcpy(lanes, from + i * from_stride, sizeof(lanes));
+    RequantPortable(lanes, words, true);
+    NarrowPortable(lanes, to + i * to_stride, is_signed);
   }
 }
-
-SD_AVX2 void PairsAvx2(const Pixel* pixels, size_t n_pixels, const int32_t* offsets,
-                       const int16_t* weights, size_t n) {
-  size_t p = 0;
-  for (; p + 6 <= n_pixels; p += 6) PairsBlock<6>(pixels + p, offsets, weights, n);
-  switch (n_pixels - p) {
-    case 5:
-      return PairsBlock<5>(pixels + p, offsets, weights, n);
-    case 4:
-      return PairsBlock<4>(pixels + p, offsets, weights, n);
-    case 3:
-      return PairsBlock<3>(pixels + p, offsets, weights, n);
-    case 2:
-      return PairsBlock<2>(pixels + p, offsets, weights, n);
-    case 1:
-      return PairsBlock<1>(pixels + p, offsets, weights, n);
-    default:
-      return;
-  }
-}
-
-// Two taps at a time: interleaved, pmaddwd sums their products. Sums are kept in the order that
-// the interleaving gives (lanes 0-3 8-11, 4-7 12-15).
-template <int kPixels>
-SD_AVX2 void LanesBlock(const Pixel* pixels, const int32_t* offsets, const int16_t* weights,
-                        size_t n) {
-  __m256i low[kPixels];
-  __m256i high[kPixels];
-  SD_UNROLL
-  for (int p = 0; p < kPixels; ++p) low[p] = high[p] = _mm256_setzero_si256();
-  for (size_t i = 0; i < n; i += 2) {
-    const bool two = i + 1 < n;
-    const __m256i w0 = LoadVector(weights + 16 * i);
-    const __m256i w1 = two ? LoadVector(weights + 16 * (i + 1)) : _mm256_setzero_si256();
-    const __m256i w_low = _mm256_unpacklo_epi16(w0, w1);
-    const __m256i w_high = _mm256_unpackhi_epi16(w0, w1);
-    const int64_t offset0 = offsets[i];
-    const int64_t offset1 = two ? offsets[i + 1] : offset0;
-    SD_UNROLL
-    for (int p = 0; p < kPixels; ++p) {
-      const __m256i x0 = LoadVector(pixels[p].input + offset0);
-      const __m256i x1 = LoadVector(pixels[p].input + offset1);
-      low[p] = _mm256_add_epi32(low[p], _mm256_madd_epi16(_mm256_unpacklo_epi16(x0, x1), w_low));
-      high[p] = _mm256_add_epi32(high[p], _mm256_madd_epi16(_mm256_unpackhi_epi16(x0, x1), w_high));
-    }
-  }
-  SD_UNROLL
-  for (int p = 0; p < kPixels; ++p) {
-    const __m256i first = _mm256_permute2x128_si256(low[p], high[p], 0x20);
-    const __m256i second = _mm256_permute2x128_si256(low[p], high[p], 0x31);
-    StoreVector(pixels[p].acc, _mm256_add_epi32(LoadVector(pixels[p].acc), first));
-    StoreVector(pixels[p].acc + 32, _mm256_add_epi32(LoadVector(pixels[p].acc + 32), second));
-  }
-}
-
-SD_AVX2 void LanesAvx2(const Pixel* pixels, size_t n_pixels, const int32_t* offsets,
-                       const int16_t* weights, size_t n) {
-  size_t p = 0;
-  for (; p + 4 <= n_pixels; p += 4) LanesBlock<4>(pixels + p, offsets, weights, n);
-  for (; p < n_pixels; ++p) LanesBlock<1>(pixels + p, offsets, weights, n);
-}
-
-// (x M0 + 2^30) >> 31, low 32 bits, of the even lanes.
-SD_AVX2 inline __m256i HighProduct(__m256i x, __m256i m0) {
-  const __m256i nudge = _mm256_set1_epi64x(int64_t{1} << 30);
-  return _mm256_srli_epi64(_mm256_add_epi64(_mm256_mul_epi32(x, m0), nudge), 31);
-}
-
-SD_AVX2 void RequantAvx2(int32_t* lanes, const RequantWords& words, bool clip) {
-  for (int i = 0; i < 16; i += 8) {
-    const __m256i right = LoadVector(words.right + i);
-    const __m256i m0 = LoadVector(words.m0 + i);
-    const __m256i x = _mm256_sllv_epi32(LoadHalves(lanes + i), LoadVector(words.left + i));
-    const __m256i even = HighProduct(x, m0);
-    const __m256i odd = HighProduct(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(m0, 32));
-    const __m256i high = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
-    const __m256i one = _mm256_set1_epi32(1);
-    const __m256i mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, right), one);
-    const __m256i negative = _mm256_srai_epi32(high, 31);  // -1 where high < 0
-    const __m256i threshold = _mm256_sub_epi32(_mm256_srai_epi32(mask, 1), negative);
-    const __m256i up = _mm256_cmpgt_epi32(_mm256_and_si256(high, mask), threshold);
-    __m256i value = _mm256_sub_epi32(_mm256_srav_epi32(high, right), up);
-    if (clip) {
-      value = _mm256_add_epi32(value, LoadVector(words.zp + i));
-      value = _mm256_max_epi32(value, LoadVector(words.lo + i));
-      value = _mm256_min_epi32(value, LoadVector(words.hi + i));
-    }
-    StoreVector(lanes + i, value);
-  }
-}
-
-// Saturation to int16 and then to 8 bits is saturation to 8 bits. 16-byte loads, because the lanes
-// were just written by 16-byte stores.
-SD_AVX2 void NarrowAvx2(const int32_t* lanes, uint8_t* to, bool is_signed) {
-  const auto* from = reinterpret_cast<const __m128i*>(lanes);
-  const __m128i low = _mm_packs_epi32(_mm_loadu_si128(from), _mm_loadu_si128(from + 1));
-  const __m128i high = _mm_packs_epi32(_mm_loadu_si128(from + 2), _mm_loadu_si128(from + 3));
-  const __m128i bytes = is_signed ? _mm_packs_epi16(low, high) : _mm_packus_epi16(low, high);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
-}
-#endif  // SD_X86
 
 const KernelSet& Choose() {
   const char* forced = std::getenv("SD_KERNELS");
   if (forced != nullptr && std::string(forced) == "portable") return PortableKernels();
-#if SD_X86
-  static const KernelSet avx2 = {"avx2", PairsAvx2, LanesAvx2, RequantAvx2, NarrowAvx2};
-  if (__builtin_cpu_supports("avx2")) return avx2;
-#endif
-  return PortableKernels();
+  const KernelSet* avx2 = Avx2Kernels();
+  return avx2 != nullptr ? *avx2 : PortableKernels();
 }
 
 }  // namespace
 
 const KernelSet& PortableKernels() {
-  static const KernelSet portable = {"portable", PairsPortable, LanesPortable, RequantPortable,
-                                     NarrowPortable};
+  static const KernelSet portable = {
+      "portable",        PairsPortable,       LanesPortable,   PackPairPortable,  TapsPortable,
+      TransformPortable, PackTriplesPortable, TriplesPortable, TransposePortable, ScatterPortable,
+      RequantPortable,   RequantRowPortable,  NarrowPortable,  WidenPortable};
   return portable;
 }
 
@@ -250,10 +184,10 @@ const KernelSet& Kernels() {
 }
 
 void WidePixels(const Pixel* pixels, size_t n_pixels, const int32_t* offsets,
-                const int32_t* weights, size_t n) {
+                const int32_t* weights, size_t n, const int32_t* init) {
   for (size_t p = 0; p < n_pixels; ++p) {
     uint32_t acc[16];
-    std::memcpy(acc, pixels[p].acc, sizeof(acc));
+    LoadSums(acc, pixels[p], init);
     for (size_t i = 0; i < n; ++i) {
       const auto x = static_cast<uint32_t>(int32_t{pixels[p].input[offsets[i]]});
       const int32_t* w = weights + 16 * i;

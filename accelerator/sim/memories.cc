@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "kernels.h"
+
 namespace sd {
 
 void Memories::Reset(const std::array<uint32_t, isa::kNumMem>& words) {
@@ -35,14 +37,12 @@ const int16_t* Memories::WidenedInput(uint64_t first, uint64_t last, bool is_sig
   const uint8_t want = is_signed ? kSigned : kUnsigned;
   for (uint64_t word = first; word <= last; ++word) {
     if (widened_state_[word] == want) continue;
-    widened_state_[word] = want;
-    const uint8_t* from = Word(isa::Mem::kInp, word);
-    int16_t* to = widened_.data() + word * 16;
-    if (is_signed) {
-      for (int lane = 0; lane < 16; ++lane) to[lane] = static_cast<int8_t>(from[lane]);
-    } else {
-      for (int lane = 0; lane < 16; ++lane) to[lane] = from[lane];
-    }
+    uint64_t end = word + 1;
+    while (end <= last && widened_state_[end] != want) ++end;
+    std::memset(widened_state_.data() + word, want, end - word);
+    Kernels().widen(Word(isa::Mem::kInp, word), widened_.data() + word * 16, (end - word) * 16,
+                    is_signed);
+    word = end;
   }
   return widened_.data();
 }

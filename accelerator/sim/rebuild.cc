@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <optional>
 #include <string>
 
 #include "error.h"
@@ -20,39 +21,31 @@ constexpr uint64_t kMaxPositions = 65536;  // distinct INP words that one pixel 
 class Builder {
  public:
   Builder(const PackedBlock& block, const Site& site)
-      : block_(block), setw_(*block.setw), geometry_(*block.geometry), site_(site) {
-    const uint64_t last_filter = block.first_filter + block.n_filters - 1;
-    const uint64_t first_channel = block.first_filter / setw_.mg * uint64_t{setw_.cg};
-    const uint64_t last_channel = last_filter / setw_.mg * uint64_t{setw_.cg} + setw_.cg - 1;
-    first_block_ = first_channel / kLanes;
-    n_blocks_ = last_channel / kLanes - first_block_ + 1;
+      : block_(block), setw_(*block.setw), site_(site) {
+    const ChannelBlocks blocks = BlocksOf(setw_, block.first_filter, block.n_filters, site);
+    first_block_ = blocks.first;
+    n_blocks_ = blocks.count;
     const uint64_t positions = n_blocks_ * setw_.n_ky * setw_.n_kx;
-    if (positions > kMaxPositions) {
-      Fail("16 filters read " + std::to_string(positions) + " input words a pixel",
-           "at most " + std::to_string(kMaxPositions));
-    }
     for (size_t i = 0; i < table_.size(); ++i) table_[i] = DecodeCode(setw_.code[i], site);
     dense_.resize(positions * kLanes * kFilters);
   }
 
   BlockWeights Build() {
+    std::optional<KeptRows> kept;
+    if (static_cast<WMode>(setw_.wmode) != WMode::kRaw8) kept.emplace(block_, site_);
     for (uint32_t f = 0; f < block_.n_filters; ++f) {
       const uint32_t group = (block_.first_filter + f) / setw_.mg;
       SetChannelBase(group * uint64_t{setw_.cg} - first_block_ * kLanes);
-      if (static_cast<WMode>(setw_.wmode) == WMode::kRaw8) {
-        AddRaw(f);
+      if (kept) {
+        AddCoded(*kept, f);
       } else {
-        AddCoded(f);
+        AddRaw(f);
       }
     }
     return Compact();
   }
 
  private:
-  [[noreturn]] void Fail(const std::string& found, const std::string& expected) const {
-    throw ProgramError(site_.text() + ": " + found + ". Expected: " + expected + ".");
-  }
-
   /*! \brief Index into dense_ of a tap, filter 0. */
   size_t Place(uint64_t channel, uint64_t ky, uint64_t kx) const {
     const uint64_t c = base_ + channel;
@@ -92,57 +85,22 @@ class Builder {
     }
   }
 
-  void AddCoded(uint32_t filter) {
-    const auto mode = static_cast<WMode>(setw_.wmode);
-    const uint32_t keep = mode == WMode::kN8 ? 8 : mode == WMode::kN4 ? 4 : 2;
-    const uint64_t unit_bytes = uint64_t{16} * geometry_.planes;
-    const uint8_t* octet = block_.codes + filter / 8 * (geometry_.slots / 4) * unit_bytes;
-    if (mode == WMode::kShared) ListKeptRows();
-    std::array<uint8_t, 17> nibbles{};
-    for (uint32_t slot = 0; slot < geometry_.used_slots; ++slot) {
-      const uint8_t* unit = octet + slot / 4 * unit_bytes;
-      ReadSlot(unit, 4 * (filter % 8) + slot % 4, nibbles.data());
-      uint32_t row = slot;
-      const uint8_t* codes = nibbles.data();
-      if (mode == WMode::kShared) {
-        row = kept_[slot];
-      } else if (mode != WMode::kDense) {
-        row = slot / keep * 16 + *codes++;
-        if (row >= geometry_.rows) {
-          Fail("filter " + std::to_string(block_.first_filter + filter) + " names row " +
-                   std::to_string(row),
-               "a row below " + std::to_string(geometry_.rows));
-        }
+  void AddCoded(const KeptRows& kept, uint32_t filter) {
+    kept.ForEach(filter, [&](uint32_t row, const uint8_t* codes) {
+      const int8_t* basis = kept.BasisOf(filter, kept.SliceOf(row));
+      // S = 3 is every 3-wide and every 1x1 layer.
+      if (setw_.s == 3) {
+        AddRowOf<3>(filter, row, codes, basis, 3);
+      } else {
+        AddRowOf<16>(filter, row, codes, basis, setw_.s);
       }
-      AddRow(filter, row, codes);
-    }
-  }
-
-  /*! \brief Nibbles of one lane of a storage unit (docs/weights.md). */
-  void ReadSlot(const uint8_t* unit, uint32_t lane, uint8_t* nibbles) const {
-    uint32_t plane = 0;
-    for (; plane + 2 <= geometry_.planes; plane += 2, unit += 32) {
-      nibbles[plane] = unit[lane] & 15;
-      nibbles[plane + 1] = unit[lane] >> 4;
-    }
-    if (plane < geometry_.planes) {
-      nibbles[plane] = lane < 16 ? unit[lane] & 15 : unit[lane - 16] >> 4;
-    }
-  }
-
-  void AddRow(uint32_t filter, uint32_t row, const uint8_t* codes) {
-    // S = 3 is every 3-wide and every 1x1 layer.
-    if (setw_.s == 3) {
-      AddRowOf<3>(filter, row, codes, 3);
-    } else {
-      AddRowOf<16>(filter, row, codes, setw_.s);
-    }
+    });
   }
 
   template <uint32_t kMax>
-  void AddRowOf(uint32_t filter, uint32_t row, const uint8_t* codes, uint32_t order) {
+  void AddRowOf(uint32_t filter, uint32_t row, const uint8_t* codes, const int8_t* basis,
+                uint32_t order) {
     const uint32_t s = kMax == 3 ? 3 : order;
-    const int8_t* basis = BasisOf(filter, row);
     std::array<int32_t, kMax> sums{};
     for (uint32_t k = 0; k < s; ++k) {
       const int32_t code = table_[codes[k]];
@@ -151,24 +109,6 @@ class Builder {
     const size_t* places = places_.data() + size_t{row} * s;
     for (uint32_t t = 0; t < s; ++t) {
       if (places[t] != kNowhere) dense_[places[t] + filter] += sums[t];
-    }
-  }
-
-  const int8_t* BasisOf(uint32_t filter, uint32_t row) const {
-    uint64_t index = uint64_t{filter} * geometry_.slices;
-    if (geometry_.slices > 1) index += row / (16 * setw_.slice_blocks);
-    return reinterpret_cast<const int8_t*>(block_.basis + index * geometry_.basis_words * 16);
-  }
-
-  void ListKeptRows() {
-    if (!kept_.empty() || geometry_.kept_rows == 0) return;
-    for (uint32_t row = 0; row < geometry_.bitmap_words * 128; ++row) {
-      if ((block_.bitmap[row / 8] >> (row % 8) & 1) != 0) kept_.push_back(row);
-    }
-    if (kept_.size() != geometry_.kept_rows || kept_.back() >= geometry_.rows) {
-      Fail("a bitmap keeps " + std::to_string(kept_.size()) + " rows, the last of them " +
-               (kept_.empty() ? "none" : std::to_string(kept_.back())),
-           std::to_string(geometry_.kept_rows) + " rows below " + std::to_string(geometry_.rows));
     }
   }
 
@@ -237,18 +177,33 @@ class Builder {
 
   const PackedBlock& block_;
   const isa::Setw& setw_;
-  const WeightGeometry& geometry_;
   const Site site_;
   std::array<int32_t, 16> table_{};
   uint64_t first_block_ = 0;
   uint64_t n_blocks_ = 0;
   uint64_t base_ = 0;
   std::vector<size_t> places_;  // of element t of row r, filter 0
-  std::vector<uint32_t> kept_;
   std::vector<int32_t> dense_;
 };
 
 }  // namespace
+
+ChannelBlocks BlocksOf(const isa::Setw& setw, uint64_t first_filter, uint64_t n_filters,
+                       const Site& site) {
+  const uint64_t last_filter = first_filter + n_filters - 1;
+  const uint64_t first_channel = first_filter / setw.mg * uint64_t{setw.cg};
+  const uint64_t last_channel = last_filter / setw.mg * uint64_t{setw.cg} + setw.cg - 1;
+  ChannelBlocks blocks;
+  blocks.first = first_channel / kLanes;
+  blocks.count = last_channel / kLanes - blocks.first + 1;
+  const uint64_t positions = blocks.count * setw.n_ky * setw.n_kx;
+  if (positions > kMaxPositions) {
+    throw ProgramError(site.text() + ": 16 filters read " + std::to_string(positions) +
+                       " input words a pixel. Expected: at most " + std::to_string(kMaxPositions) +
+                       ".");
+  }
+  return blocks;
+}
 
 BlockWeights Rebuild(const PackedBlock& block, const Site& site) {
   return Builder(block, site).Build();

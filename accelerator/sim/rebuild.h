@@ -4,20 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "isa_decode.h"
+#include "kept_rows.h"
 
 namespace sd {
-
-/*! \brief Packed operands of up to 16 consecutive filters, as they lie on chip. */
-struct PackedBlock {
-  const isa::Setw* setw = nullptr;
-  const WeightGeometry* geometry = nullptr;
-  uint32_t first_filter = 0;        // index inside the layer, multiple of 16
-  uint32_t n_filters = 0;           // 1..16
-  const uint8_t* codes = nullptr;   // raw weights, or storage units of one or two octets
-  const uint8_t* basis = nullptr;   // `slices` bases for each of the filters
-  const uint8_t* bitmap = nullptr;  // row bitmap (SHARED)
-};
 
 /*! \brief Exact weights of up to 16 filters, ready for the kernels. */
 struct BlockWeights {
@@ -38,6 +27,20 @@ struct BlockWeights {
     return 4 * entries.size() + 2 * narrow.size() + 4 * wide.size() + sizeof(*this);
   }
 };
+
+/*! rief Channel blocks that filters read. */
+struct ChannelBlocks {
+  uint64_t first = 0;
+  uint64_t count = 0;
+};
+
+/*!
+ * \brief Channel blocks of consecutive filters.
+ *
+ * Throws ProgramError (prefix `site`) if a pixel would read more words than INP can have.
+ */
+ChannelBlocks BlocksOf(const isa::Setw& setw, uint64_t first_filter, uint64_t n_filters,
+                       const Site& site);
 
 /*!
  * \brief Rebuilds w = Ce . B of the filters of a block and drops entries that are zero for all.

@@ -12,7 +12,7 @@
 
 namespace sd {
 
-class WeightCache;
+struct Workspace;
 
 /*! \brief What a unit needs to execute one instruction. All accesses are checked through it. */
 struct Unit {
@@ -44,7 +44,7 @@ struct Unit {
 void ExecuteLoad(Unit& unit, const isa::Load& load);
 void ExecuteStore(Unit& unit, const isa::Store& store);
 void ExecuteAlu(Unit& unit, const isa::Alu& alu);
-void ExecuteGemm(Unit& unit, const isa::Gemm& gemm, WeightCache& cache, bool is_signed);
+void ExecuteGemm(Unit& unit, const isa::Gemm& gemm, Workspace& workspace, bool is_signed);
 
 }  // namespace sd
 

@@ -1,24 +1,54 @@
 #include "weight_cache.h"
 
-#include <utility>
+#include <algorithm>
+#include <cstring>
 
 namespace sd {
+namespace {
 
-std::shared_ptr<const BlockWeights> WeightCache::Find(const std::string& key) const {
-  const auto it = entries_.find(key);
-  return it == entries_.end() ? nullptr : it->second;
+constexpr size_t kSamples = 16;  // of 8 bytes, from each part
+
+}  // namespace
+
+size_t ByteKey::size() const {
+  size_t total = 0;
+  for (const auto& part : parts_) total += part.second;
+  return total;
 }
 
-std::shared_ptr<const BlockWeights> WeightCache::Add(const std::string& key, BlockWeights weights) {
-  const uint64_t bytes = weights.bytes() + key.size();
-  if (used_ + bytes > budget_) {
-    entries_.clear();
-    used_ = 0;
+uint64_t ByteKey::Hash() const {
+  uint64_t hash = 0x9E3779B97F4A7C15;
+  const auto mix = [&](uint64_t word) {
+    hash = (hash ^ word) * 0xD6E8FEB86659FD93;
+    hash ^= hash >> 32;
+  };
+  for (const auto& [data, size] : parts_) {
+    mix(size);
+    const size_t step = std::max<size_t>(8, size / kSamples);
+    for (size_t at = 0; at < size; at += step) {
+      uint64_t word = 0;
+      std::memcpy(&word, data + at, std::min<size_t>(8, size - at));
+      mix(word);
+    }
   }
-  used_ += bytes;
-  auto shared = std::make_shared<const BlockWeights>(std::move(weights));
-  entries_[key] = shared;
-  return shared;
+  return hash;
+}
+
+bool ByteKey::Equals(const std::vector<uint8_t>& bytes) const {
+  if (bytes.size() != size()) return false;
+  const uint8_t* at = bytes.data();
+  for (const auto& [data, size] : parts_) {
+    if (size != 0 && std::memcmp(at, data, size) != 0) return false;
+    at += size;
+  }
+  return true;
+}
+
+std::vector<uint8_t> ByteKey::Copy() const {
+  std::vector<uint8_t> out;
+  out.reserve(size());
+  for (const auto& [data, size] : parts_) out.insert(out.end(), data, data + size);
+  return out;
 }
 
 }  // namespace sd

@@ -1,10 +1,30 @@
 #ifndef SD_SIM_WORKSPACE_H_
 #define SD_SIM_WORKSPACE_H_
 
+#include <vector>
+
+#include "kernels.h"
 #include "memories.h"
+#include "rebuild.h"
+#include "sparse_tile.h"
 #include "weight_cache.h"
 
 namespace sd {
+
+/*! \brief Buffers of a GEMM, kept from one to the next; what they hold is of no consequence. */
+struct GemmScratch {
+  std::vector<uint8_t*> sums;        // ACC words of a tile, by pixel
+  std::vector<Pixel> pixels;         // of a tile
+  std::vector<int32_t> offsets;      // of a pixel's inputs
+  std::vector<int16_t> weights;      // raw weights of a tile
+  std::vector<uint8_t> bases;        // of a tile's codebook ids
+  std::vector<uint8_t> planes;       // inputs, channel by channel
+  std::vector<uint8_t> block;        // inputs, as TriplesFn reads them
+  std::vector<int32_t> row_offsets;  // of rows' inputs in planes
+  std::vector<TapPair> taps;         // of a tile, with those offsets
+  std::vector<int32_t> coefficient_sums;
+  std::vector<int32_t> filter_sums;
+};
 
 /*!
  * \brief What runs can share to save time: rebuilt weights and allocated memories.
@@ -12,8 +32,10 @@ namespace sd {
  * Never changes a result. One run at a time.
  */
 struct Workspace {
-  WeightCache weights;
+  WeightCache<BlockWeights> dense_weights;
+  WeightCache<SparseTile> sparse_weights;
   Memories memories;
+  GemmScratch scratch;
 };
 
 }  // namespace sd
