@@ -53,7 +53,7 @@ class Generator:
         mac: Nest | None = None
         for node in nodes:
             if isinstance(node, Loop):
-                out.append(Loop(node.var, node.extent, self._match(node.body)))
+                out.append(Loop(node.var, node.extent, self._match(node.body), node.stages))
             elif isinstance(node, Alloc):
                 out.append(node)
             elif node.intrin == marks.LOAD:

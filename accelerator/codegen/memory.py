@@ -125,7 +125,7 @@ def allocate(
     loaded: Mapping[Key, int],
     narrow: Collection[Key],
 ) -> MemoryMap:
-    """Give every on-chip buffer its words; a second copy where one is reused and the memory has room.
+    """Give every on-chip buffer its words, and as many copies as the pipeline of its loop asks for.
 
     Parameters
     ----------
@@ -152,7 +152,6 @@ def allocate(
     readers: dict[Key, int] = {}
     _survey(tree.root, False, reused, readers)
     _find_aliases(tree.root, out, readers)
-    free: dict[Mem, int] = {mem: arena.size(mem) for mem in Mem}
     shared: list[tuple[tuple[Any, str, int], OnChip]] = []
     for buffer in reused:
         mem = memory_of(buffer)
@@ -162,13 +161,11 @@ def allocate(
         word = PACKED_LANES if hash(buffer) in narrow else WORD_BYTES[mem]
         place = OnChip(mem, -(-size // word), repeated=reused[buffer])
         out.buffers[hash(buffer)] = place
-        free[mem] -= place.words
         if keep is not None and hash(buffer) in loaded and not place.repeated:
             shared.append(((keep, str(buffer.name), place.words), place))
-    for place in out.buffers.values():
-        if place.repeated and free[place.mem] >= place.words:
-            place.copies = 2
-            free[place.mem] -= place.words
+    for buffer_key, copies in _copies(tree.root, out).items():
+        if buffer_key in out.buffers:
+            out.buffers[buffer_key].copies = copies
     kept = {id(place) for _, place in shared}
     total: dict[Mem, int] = {}
     for place in out.buffers.values():
@@ -195,6 +192,50 @@ def allocate(
         if binding.home.mem is not None:
             out.buffers[key] = OnChip(binding.home.mem, binding.words, base=binding.first)
     return out
+
+
+def _copies(root: list[Any], out: MemoryMap) -> dict[Key, int]:
+    """Copies of the buffers of pipelined loops: last stage that reads - first stage that writes + 1."""
+    copies: dict[Key, int] = {}
+
+    def place(key: Key) -> Key:
+        while key in out.aliases:
+            key = out.aliases[key]
+        return key
+
+    def touched(node: Any, written: set[Key], read: set[Key]) -> None:
+        if isinstance(node, Loop):
+            for child in node.body:
+                touched(child, written, read)
+        elif isinstance(node, Nest):
+            for store in node.stores:
+                written.add(place(hash(store.buffer)))
+                read.update(place(hash(x.source)) for x in loads(store.value))
+
+    def visit(nodes: list[Any]) -> None:
+        for node in nodes:
+            if not isinstance(node, Loop):
+                continue
+            visit(node.body)
+            if not node.stages:
+                continue
+            born = {place(hash(x.buffer)) for x in node.body if isinstance(x, Alloc)}
+            first: dict[Key, int] = {}
+            last: dict[Key, int] = {}
+            statements = [x for x in node.body if not isinstance(x, Alloc)]
+            for stage, statement in zip(node.stages, statements, strict=True):
+                written: set[Key] = set()
+                read: set[Key] = set()
+                touched(statement, written, read)
+                for key in written & born:
+                    first[key] = min(first.get(key, stage), stage)
+                for key in read & born:
+                    last[key] = max(last.get(key, stage), stage)
+            for key in first:
+                copies[key] = max(1, last.get(key, first[key]) - first[key] + 1)
+
+    visit(root)
+    return copies
 
 
 def _survey(nodes: list[Any], repeated: bool, reused: dict[Any, bool], readers: dict[Key, int]) -> None:

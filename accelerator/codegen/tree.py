@@ -20,6 +20,7 @@ from sd_tvm.accelerator.codegen.expr import (
 )
 from sd_tvm.accelerator.codegen.scopes import memory_of
 from sd_tvm.schedules.accel import marks
+from sd_tvm.schedules.accel.pipeline import ORDER, STAGE
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,20 @@ class Nest:
 
 @dataclass
 class Loop:
-    """An outer loop, which the code generator iterates."""
+    """An outer loop, which the code generator iterates.
+
+    Attributes
+    ----------
+    var, extent, body
+        As in TensorIR.
+    stages
+        Pipeline stage of each statement of the body, buffers aside; empty: no pipeline.
+    """
 
     var: Key
     extent: int
     body: list[Any]
+    stages: tuple[int, ...] = ()
 
 
 @dataclass
@@ -101,6 +111,18 @@ def _extent(loop: Any) -> int:
     if not isinstance(loop.extent, tirx.IntImm) or int(loop.min) != 0:
         raise unmapped("a loop", f"{loop.loop_var} from {loop.min}, {loop.extent} times")
     return int(loop.extent)
+
+
+def _stages(loop: Any, body: list[Any]) -> tuple[int, ...]:
+    """The software pipeline of a loop."""
+    if STAGE not in loop.annotations:
+        return ()
+    stages = tuple(int(s) for s in loop.annotations[STAGE])
+    order = [int(i) for i in loop.annotations.get(ORDER, range(len(stages)))]
+    statements = sum(not isinstance(child, Alloc) for child in body)
+    if len(stages) != statements or order != list(range(statements)):
+        raise unmapped(f"a pipeline of {statements} statements", f"stages {stages}, order {order}")
+    return stages
 
 
 class TreeBuilder:
@@ -133,7 +155,8 @@ class TreeBuilder:
                 self._nest(s, nest, ())
                 out.append(nest)
             elif isinstance(s, tirx.For):
-                out.append(Loop(hash(s.loop_var), _extent(s), self._statements(s.body)))
+                body = self._statements(s.body)
+                out.append(Loop(hash(s.loop_var), _extent(s), body, _stages(s, body)))
             else:
                 raise unmapped("a statement outside the marked nests", type(s).__name__)
         return out

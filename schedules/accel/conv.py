@@ -10,6 +10,7 @@ from sd_tvm.layers import LANES, PACKED_LANES, ConvLayer, blocks16
 from sd_tvm.schedules.accel import marks
 from sd_tvm.schedules.accel.conv_tiles import ConvTile, choose_conv_tile, is_depthwise
 from sd_tvm.schedules.accel.marks import Block, Loop, Schedule
+from sd_tvm.schedules.accel.pipeline import Stages, annotate
 from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
 from sd_tvm.schedules.ops.tir import i64
 
@@ -100,8 +101,8 @@ def _whole_words(sch: Schedule, layer: ConvLayer, *, strip: bool) -> None:
         marks.read_region(sch, block("psum"), "xpad", everything)
 
 
-def _tile_loops(sch: Schedule, result: Block, tile: ConvTile) -> tuple[Loop, Loop, Loop]:
-    """Cut the result into tiles; returns the innermost outer loop, the filter loop, the strip loop."""
+def _tile_loops(sch: Schedule, result: Block, tile: ConvTile) -> tuple[list[Loop], Loop, Loop]:
+    """Cut the result into tiles; returns the outer loops, the filter loop, the strip loop."""
     n, mb, oy, ox, lane = sch.get_loops(result)
     n, n_i = sch.split(n, [None, 1], preserve_unit_iters=True)
     mb_o, mb_i = sch.split(mb, [None, tile.mb])
@@ -109,11 +110,15 @@ def _tile_loops(sch: Schedule, result: Block, tile: ConvTile) -> tuple[Loop, Loo
     ox_o, ox_i = sch.split(ox, [None, tile.ox])
     outer = [mb_o, n, oy_o, ox_o] if tile.filters_first else [n, oy_o, ox_o, mb_o]
     sch.reorder(*outer, n_i, mb_i, oy_i, ox_i, lane)
-    return outer[-1], mb_o, ox_o
+    return outer, mb_o, ox_o
 
 
 def schedule_conv(
-    func: Any, layer: ConvLayer, config: AcceleratorConfig, placement: Placement = IN_DRAM
+    func: Any,
+    layer: ConvLayer,
+    config: AcceleratorConfig,
+    placement: Placement = IN_DRAM,
+    tile: ConvTile | None = None,
 ) -> Schedule:
     """Tile a convolution onto the buffers of a configuration.
 
@@ -125,7 +130,8 @@ def schedule_conv(
     ScheduleError
         If no tile fits.
     """
-    tile = choose_conv_tile(layer, config, placement)
+    if tile is None:
+        tile = choose_conv_tile(layer, config, placement)
     strip = not placement.on_chip(0)
     sch = s_tir.Schedule(tvm.IRModule({"main": func}))
     block = sch.get_sblock
@@ -149,7 +155,8 @@ def schedule_conv(
     for name, scope in scopes.items():
         sch.set_scope(block(name), 0, scope)
 
-    inner, filter_loop, strip_loop = _tile_loops(sch, result, tile)
+    loops, filter_loop, strip_loop = _tile_loops(sch, result, tile)
+    inner = loops[-1]
     stages = ("out", "acc", "psum") if layer.out == "q8" else ("acc", "psum")
     for name in stages[1:] if placement.output else stages:
         sch.compute_at(block(name), inner, preserve_unit_loops=True)
@@ -176,4 +183,6 @@ def schedule_conv(
         marks.mark(sch, block("out"), inner, marks.ALU, _OUT_AXES)
     if not placement.output:
         marks.mark(sch, result, inner, marks.STORE)
+    weights, strips, work, alu, store = tile.stages
+    annotate(sch, loops, Stages(weights, work, alu, store, (("xpad", strips),)))
     return sch

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from itertools import product
 
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.errors import ScheduleError
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.accel.array import ArrayModel, alu_cycles, prices
 from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
-from sd_tvm.schedules.accel.search import Cost, ceil_div, choose, field_max, starts, tile_sizes
+from sd_tvm.schedules.accel.search import Cost, ceil_div, field_max, rank, starts, tile_sizes
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Which buffers have room for the next tile while this one is in work.
+
+    Attributes
+    ----------
+    weights, strip, acc, out
+        Weights and quantisation words; strips of the input; sums; results that wait for their store.
+    """
+
+    weights: bool = True
+    strip: bool = True
+    acc: bool = True
+    out: bool = True
+
+
+#: The most overlap first.
+_OVERLAPS = sorted(
+    (Overlap(*bits) for bits in product((True, False), repeat=4)),
+    key=lambda o: -sum((o.weights, o.strip, o.acc, o.out)),
+)
+NO_OVERLAP = _OVERLAPS[-1]
 
 
 @dataclass(frozen=True)
@@ -27,6 +53,8 @@ class ConvTile:
         Loop order: filters outside images and strips (weights are loaded once), or inside.
     resident
         All weights stay on chip, loaded once before everything.
+    overlap
+        Second copies of buffers.
     """
 
     mb: int
@@ -34,6 +62,15 @@ class ConvTile:
     ox: int
     filters_first: bool
     resident: bool
+    overlap: Overlap = Overlap()
+
+    @property
+    def stages(self) -> tuple[int, int, int, int, int]:
+        """Pipeline stages of: loads of weights, loads of strips, the array, the ALU, stores."""
+        o = self.overlap
+        work = int(o.weights or o.strip)
+        alu = work + o.acc
+        return work - o.weights, work - o.strip, work, alu, alu + o.out
 
 
 def is_depthwise(layer: ConvLayer) -> bool:
@@ -70,63 +107,129 @@ class _Model:
 
     def __init__(self, layer: ConvLayer, config: AcceleratorConfig, placement: Placement) -> None:
         self.layer, self.config, self.placement = layer, config, placement
+        self.array, self.prices = ArrayModel(layer, config), prices(config)
         self.strips = not placement.on_chip(0)
         self.mbs, self.cbs = blocks16(layer.out_channels), blocks16(layer.in_channels)
         self.depthwise = is_depthwise(layer)
         form, geometry = layer.form, layer.geometry
         m, cg, kh, kw = layer.weight_shape
-        self.taps = cg * kh * kw
-        self.basis_words = self.bitmap_words = self.code_words = 0
+        self.basis_words = self.bitmap_words = self.codebook_words = 0
+        self.weight_loads = 2
         if form is None:
-            self.code_words = self.taps
+            self.code_words = cg * kh * kw
         else:
             self.code_words = 2 * (form.slots(geometry) // 4) * form.planes(geometry.s)
             basis = blocks16(geometry.s**2)
-            self.basis_words = basis * form.n_slices(geometry) * LANES
             if form.basis_kind == "codebook":
-                self.basis_words = 0
                 self.codebook_words = basis * layer.n_bases
+            else:
+                self.basis_words = basis * form.n_slices(geometry) * LANES
+                self.weight_loads = 3
             if form.pattern == "shared":
                 self.bitmap_words = blocks16(-(-geometry.rows // 8)) * ceil_div(m, form.group_filters)
-        self.weight_bytes = 16 * self.mbs * (self.code_words + self.basis_words + LANES)
+        self.block_words = self.code_words + self.basis_words + LANES
+        self.out_bytes = LANES * (1 if layer.out == "q8" else 4)
 
-    def cost(self, tile: ConvTile, copies: int) -> Cost:
-        """Cost of a tile with so many copies of each reused buffer."""
-        layer, cost = self.layer, Cost()
+    def costs(self, tile: ConvTile) -> Iterator[tuple[ConvTile, Cost]]:
+        """A tile with each of the largest overlaps that fit; with none if none fits."""
+        base: dict[bool, Cost] = {}
+        fits: list[Overlap] = []
+        for overlap in _OVERLAPS:
+            if any(_covers(better, overlap) for better in fits):
+                continue
+            candidate = replace(tile, overlap=overlap)
+            # Two tiles of filters with a place each are loaded once.
+            once = overlap.weights and self._tiling(tile)[1] == 2
+            if once not in base:
+                base[once] = self._cost(tile, once=once)
+            cost = replace(
+                base[once], words={}, overlaps=self._overlaps(candidate)
+            )
+            self._needs(cost, candidate)
+            if overlap == NO_OVERLAP or not cost.problem(self.config, self.placement.inp_words):
+                fits.append(overlap)
+                yield candidate, cost
+
+    def _overlaps(self, tile: ConvTile) -> tuple[bool, ...]:
+        o = tile.overlap
+        ahead = (o.weights or tile.resident) and (o.strip or not self.strips)
+        queues = (ahead, o.acc, o.out) if self.layer.out == "q8" else (ahead, o.acc)
+        return queues[:-1] if self.placement.output else queues
+
+    def _tiling(self, tile: ConvTile) -> tuple[int, int]:
+        """(strips of all images, tiles of filters)."""
+        oh, ow = self.layer.out_hw
+        strips = self.layer.batch * ceil_div(oh, tile.oy) * ceil_div(ow, tile.ox)
+        return strips, ceil_div(self.mbs, tile.mb)
+
+    def _cost(self, tile: ConvTile, *, once: bool) -> Cost:
+        """Cost of a tile but for the words that it needs; ``once``: weights are never loaded again."""
+        layer, config, cost = self.layer, self.config, Cost()
         (oh, ow), (sh, sw), (dh, dw) = layer.out_hw, layer.stride, layer.dilation
         kh, kw = layer.kernel
         rows, cols = _extent(tile.oy, sh, kh, dh), _extent(tile.ox, sw, kw, dw)
-        strips = layer.batch * ceil_div(oh, tile.oy) * ceil_div(ow, tile.ox)
-        m_tiles = ceil_div(self.mbs, tile.mb)
-        cost.tiles = strips * m_tiles
-        plane = rows * cols
-        blocks = tile.mb if self.depthwise else self.cbs
-        strip_loads = cost.tiles if self.depthwise or tile.filters_first else strips
-        if strips == 1 and not self.depthwise:
-            strip_loads = 1
-        if not self.strips:
-            strip_loads = 0
-        weight_loads = 1 if tile.resident or tile.filters_first or strips == 1 else strips
-        self._needs(cost, tile, copies, blocks * plane, strip_loads, m_tiles)
-        self._limits(cost, tile, plane, cols)
+        strips, m_tiles = self._tiling(tile)
+        tiles = cost.tiles = strips * m_tiles
+        self._limits(cost, tile, rows * cols, cols)
 
-        image = self._image_words(tile)
+        strip_loads = self._strip_loads(tile) if self.strips else 0
+        weight_loads = m_tiles
+        if not (tile.resident or tile.filters_first or strips == 1 or once):
+            weight_loads = tiles
         times = m_tiles if tile.filters_first and not self.depthwise and strips > 1 else 1
         word = 4 if layer.packed_input else 16
-        inputs = word * self.cbs * image * times if self.strips else 0
-        out_bytes = layer.batch * self.mbs * oh * ow * LANES * (1 if layer.out == "q8" else 4)
-        loads = inputs + self.weight_bytes * weight_loads
-        stored = 0 if self.placement.output else out_bytes
-        cost.traffic = loads + stored
-        dram, alu = self.config.dram, self.config.alu
-        latency = dram.latency_cycles * (strip_loads + weight_loads * m_tiles)
-        cost.busy = (
-            loads // dram.bytes_per_cycle + latency,
-            self._gemm_cycles(tile) * strips * m_tiles,
-            out_bytes // alu.lanes if layer.out == "q8" else 0,
-            stored // dram.bytes_per_cycle + (dram.write_latency_cycles * cost.tiles if stored else 0),
-        )
+        inputs = word * self.cbs * self._image_words(tile) * times if self.strips else 0
+        weights = 16 * self.block_words * self.mbs * (weight_loads // m_tiles)
+        weights += 16 * (self.codebook_words + self.bitmap_words)
+        stored = 0 if self.placement.output else layer.batch * self.mbs * oh * ow * self.out_bytes
+        cost.traffic = inputs + weights + stored
+
+        if tile.resident:
+            weight_loads = 1
+        strip_cycles, store = cost.transfers(config, inputs, stored, max(strip_loads, 1))
+        if stored:
+            store = cost.transfers(config, 0, stored, tiles)[1]
+        weight_cycles, _ = cost.transfers(config, weights, 0, weight_loads * self.weight_loads)
+        array, alu = self._work(cost, tile)
+        cost.busy = (strip_cycles + weight_cycles, array, alu, store)
+        if layer.out != "q8":
+            cost.busy = (strip_cycles + weight_cycles, array, store)
+        if self.placement.output:
+            cost.busy = cost.busy[:-1]
+        # Weights of a layer whose input is on chip come while the layer before it is in work.
+        first = weight_cycles // weight_loads
+        latency = config.dram.latency_cycles
+        lead = latency + first + strip_cycles // max(strip_loads, 1)
+        cost.lead = max(0, lead - _AHEAD_CYCLES) if not self.strips else lead
+        loads = weight_loads * self.weight_loads + strip_loads
+        stores = 0 if self.placement.output else tiles
+        cost.instructions = loads + tiles * (2 if layer.out == "q8" else 1) + stores
         return cost
+
+    def _strip_loads(self, tile: ConvTile) -> int:
+        """How often a strip is loaded."""
+        strips, m_tiles = self._tiling(tile)
+        if self.depthwise:
+            return strips * m_tiles
+        return strips * m_tiles if tile.filters_first and strips > 1 else strips
+
+    def _work(self, cost: Cost, tile: ConvTile) -> tuple[int, int]:
+        """Cycles of the array and of the ALU; adds their energy."""
+        (oh, ow), (m, _, _, _) = self.layer.out_hw, self.layer.weight_shape
+        array = alu = 0
+        word_price = 16 * LANES * self.prices["qp_byte"]
+        for n_oy, times_y in _pieces(oh, tile.oy):
+            for n_ox, times_x in _pieces(ow, tile.ox):
+                times = self.layer.batch * times_y * times_x
+                for first, n in starts(self.mbs, tile.mb):
+                    n_m = min(n * LANES, m - first * LANES)
+                    gemm = self.array.gemm(n_oy, n_ox, first * LANES, n_m)
+                    array += times * gemm.cycles
+                    cost.energy_fj += times * gemm.energy_fj
+                    if self.layer.out == "q8":
+                        alu += times * alu_cycles(self.config, n * n_oy * n_ox)
+                        cost.energy_fj += times * n * word_price
+        return array, alu
 
     def _image_words(self, tile: ConvTile) -> int:
         """Words of one channel block that all strips of all images load, overlaps included."""
@@ -142,16 +245,24 @@ class _Model:
             sums.append(total)
         return layer.batch * sums[0] * sums[1]
 
-    def _needs(
-        self, cost: Cost, tile: ConvTile, copies: int, inp: int, strip_loads: int, m_tiles: int
-    ) -> None:
-        several = copies if cost.tiles > 1 else 1
+    def _needs(self, cost: Cost, tile: ConvTile) -> None:
+        layer, overlap, form = self.layer, tile.overlap, self.layer.form
+        (sh, sw), (dh, dw), (kh, kw) = layer.stride, layer.dilation, layer.kernel
+        strips, m_tiles = self._tiling(tile)
+        several = cost.tiles > 1
         if self.strips:
-            cost.need(Mem.INP, inp, copies if strip_loads > 1 else 1)
-        filters, n = (self.mbs, 1) if tile.resident else (tile.mb, copies if m_tiles > 1 else 1)
+            plane = _extent(tile.oy, sh, kh, dh) * _extent(tile.ox, sw, kw, dw)
+            blocks = tile.mb if self.depthwise else self.cbs
+            reloaded = self._strip_loads(tile) > 1
+            cost.need(Mem.INP, blocks * plane, 2 if overlap.strip and reloaded else 1)
+        filters, n = self.mbs, 1
+        if not tile.resident:
+            filters, n = tile.mb, 2 if overlap.weights and m_tiles > 1 else 1
         cost.need(Mem.CODE, filters * self.code_words, n)
-        cost.need(Mem.QP, filters * LANES, n)
-        form = self.layer.form
+        # The ALU reads quantisation words, too: one stage later, if it is in the same loop.
+        inner = layer.out == "q8" and not tile.resident and m_tiles > 1
+        inner = inner and not (tile.filters_first and strips > 1)
+        cost.need(Mem.QP, filters * LANES, n + int(inner and overlap.acc))
         if form is not None:
             if form.basis_kind == "codebook":
                 cost.need(Mem.BASIS, self.codebook_words, 1)
@@ -160,9 +271,9 @@ class _Model:
                 cost.need(Mem.BASIS, filters * self.basis_words, n)
             cost.need(Mem.IDX, self.bitmap_words, 1)
         pixels = tile.mb * tile.oy * tile.ox
-        cost.need(Mem.ACC, pixels, several)
-        if self.layer.out == "q8" and not self.placement.output:
-            cost.need(Mem.OUT, pixels, several)
+        cost.need(Mem.ACC, pixels, 2 if several and overlap.acc else 1)
+        if layer.out == "q8" and not self.placement.output:
+            cost.need(Mem.OUT, pixels, 2 if several and overlap.out else 1)
 
     def _limits(self, cost: Cost, tile: ConvTile, plane: int, cols: int) -> None:
         (sh, sw), (dh, dw), (kh, kw) = self.layer.stride, self.layer.dilation, self.layer.kernel
@@ -186,45 +297,55 @@ class _Model:
         ):
             cost.limit(what, value, field_max(instruction, name))
 
-    def _gemm_cycles(self, tile: ConvTile) -> int:
-        array, layer = self.config.array, self.layer
-        kh, kw = layer.kernel
-        _, cg, _, _ = layer.weight_shape
-        filters = ceil_div(tile.mb * LANES, array.m_slices)
-        pixels = tile.oy * ceil_div(tile.ox, array.f_lanes)
-        step = ceil_div(array.f_lanes, array.lanes_per_line)
-        if self.depthwise:
-            at_once = max(1, min(tile.oy, array.c_lines // kh))
-            pixels = ceil_div(tile.oy, at_once) * ceil_div(tile.ox, array.f_lanes)
-            return filters * pixels * max(kw * step, at_once * array.f_lanes)
-        if layer.form is None:
-            passes = kh * kw * ceil_div(cg, array.c_lines)
-        else:
-            rows = layer.form.slots(layer.geometry)
-            passes = ceil_div(rows, array.c_lines) * layer.geometry.s
-        return filters * pixels * max(passes * step, array.f_lanes)
-
-    def candidates(self, copies: int) -> Iterator[tuple[ConvTile, Cost]]:
-        """All tiles worth looking at, in a fixed order: whole rows if any fits, else narrower ones."""
+    def candidates(self) -> Iterator[tuple[ConvTile, Cost]]:
+        """All tiles worth looking at, in a fixed order: whole rows, then narrower ones."""
         oh, ow = self.layer.out_hw
+        slices = self.config.array.m_slices
+        sizes = tile_sizes(self.mbs)
+        whole = max(1, slices // LANES)
+        sizes = sorted({*sizes, *range(whole, self.mbs, whole)}, reverse=True)
+        enough = min(self.mbs, whole)
         for ox in tile_sizes(ow):
             found = False
             for oy in tile_sizes(oh):
-                for mb in tile_sizes(self.mbs):
-                    orders = ((False, True), (False, False), (True, False))
-                    for first, resident in orders[:1] if self.placement.keep_weights else orders:
-                        tile = ConvTile(mb, oy, ox, first, resident)
-                        cost = self.cost(tile, copies)
-                        found = found or not cost.problem(self.config, self.placement.inp_words)
-                        yield tile, cost
+                strips = self.layer.batch * ceil_div(oh, oy) * ceil_div(ow, ox)
+                for mb in sizes:
+                    for filters_first, resident in self._orders(strips, mb):
+                        tile = ConvTile(mb, oy, ox, filters_first, resident)
+                        for candidate, cost in self.costs(tile):
+                            fits = not cost.problem(self.config, self.placement.inp_words)
+                            found = found or (fits and mb >= enough)
+                            yield candidate, cost
             if found:
                 return
 
+    def _orders(self, strips: int, mb: int) -> list[tuple[bool, bool]]:
+        """(filters first, resident) worth trying."""
+        if self.placement.keep_weights or mb == self.mbs:
+            return [(False, True)]
+        if strips == 1:
+            return [(False, False), (False, True)]
+        return [(False, True), (False, False), (True, False)]
 
-def choose_conv_tile(
+
+#: Cycles for which weights are expected to be under way before their layer begins.
+_AHEAD_CYCLES = 2000
+
+
+def _covers(better: Overlap, overlap: Overlap) -> bool:
+    return all(getattr(better, f.name) or not getattr(overlap, f.name) for f in fields(Overlap))
+
+
+def _pieces(extent: int, tile: int) -> list[tuple[int, int]]:
+    """(size, how many) of the tiles of an extent."""
+    full, rest = divmod(extent, tile)
+    return [(n, times) for n, times in ((tile, full), (rest, 1)) if n and times]
+
+
+def rank_conv_tiles(
     layer: ConvLayer, config: AcceleratorConfig, placement: Placement = IN_DRAM
-) -> ConvTile:
-    """Best tile of a convolution.
+) -> list[tuple[ConvTile, Cost]]:
+    """Tiles of a convolution, best first.
 
     Raises
     ------
@@ -238,5 +359,18 @@ def choose_conv_tile(
             fix="quantise the layer to int8, or choose another configuration",
         )
     model = _Model(layer, config, placement)
-    smallest = model.cost(ConvTile(1, 1, 1, True, False), 1)
-    return choose(layer.name, config, model.candidates, smallest, placement.inp_words)[0]
+    *_, (_, smallest) = model.costs(ConvTile(1, 1, 1, True, False))
+    return rank(layer.name, config, model.candidates(), smallest, placement.inp_words)
+
+
+def choose_conv_tile(
+    layer: ConvLayer, config: AcceleratorConfig, placement: Placement = IN_DRAM
+) -> ConvTile:
+    """Best tile of a convolution.
+
+    Raises
+    ------
+    ScheduleError
+        As :func:`rank_conv_tiles`.
+    """
+    return rank_conv_tiles(layer, config, placement)[0][0]

@@ -11,6 +11,7 @@ from sd_tvm.layers import ConcatLayer, LutLayer, MulLayer, ResizeLayer
 from sd_tvm.schedules.accel import marks
 from sd_tvm.schedules.accel.elementwise_tiles import Tile, choose_tile
 from sd_tvm.schedules.accel.marks import Block, Loop, Schedule
+from sd_tvm.schedules.accel.pipeline import Stages, annotate
 from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
 
 ElementwiseLayer = LutLayer | MulLayer | ResizeLayer | ConcatLayer
@@ -51,26 +52,31 @@ def _constants(sch: Schedule, reader: Block, operand: str, scope: str, others: l
     marks.mark(sch, words, None, marks.LOAD)
 
 
-def _tiled(sch: Schedule, result: Block, tile: Tile) -> Loop:
-    """Split the loops of the block that writes the result; the innermost loop over tiles."""
+def _tiled(sch: Schedule, result: Block, tile: Tile) -> list[Loop]:
+    """Split the loops of the block that writes the result; the loops over tiles."""
     n, cb, oy, ox, lane = sch.get_loops(result)
     n, n_i = sch.split(n, [None, 1], preserve_unit_iters=True)
     cb_o, cb_i = sch.split(cb, [None, tile.cb])
     oy_o, oy_i = sch.split(oy, [None, tile.oy])
     ox_o, ox_i = sch.split(ox, [None, tile.ox])
     sch.reorder(n, cb_o, oy_o, ox_o, n_i, cb_i, oy_i, ox_i, lane)
-    return ox_o
+    return [n, cb_o, oy_o, ox_o]
 
 
 def _place(
-    sch: Schedule, at: Loop, loads: dict[str, tuple[str, bool]], alu: list[str], result: Block | None
+    sch: Schedule,
+    tiles: list[Loop],
+    copies: int,
+    loads: dict[str, tuple[str, bool]],
+    alu: list[str],
+    result: Block | None,
 ) -> None:
-    """Move the stages of a tile below ``at`` and mark them.
+    """Move the stages of a tile below the loops over tiles and mark them.
 
     Parameters
     ----------
-    sch, at
-        Schedule, and innermost loop over tiles.
+    sch, tiles, copies
+        Schedule, loops over tiles, copies of the buffers of a tile.
     loads
         Stage -> (scope, whether its operand is on chip: then the ALU makes it, or it was inlined).
     alu
@@ -78,6 +84,7 @@ def _place(
     result
         Block that copies the result to DRAM; None: the last ALU stage writes it to INP.
     """
+    at = tiles[-1]
     on_chip = [name for name, (scope, there) in loads.items() if there and scope == marks.ACC]
     loaded = [name for name, (_, there) in loads.items() if not there]
     for name, (scope, there) in loads.items():
@@ -96,6 +103,7 @@ def _place(
         marks.mark(sch, sch.get_sblock(name), at, marks.ALU, _AXES)
     if result is not None:
         marks.mark(sch, result, at, marks.STORE)
+    annotate(sch, tiles, Stages.simple(copies))
 
 
 def _result(sch: Schedule, placement: Placement) -> Block | None:
@@ -107,16 +115,16 @@ def _lut(sch: Schedule, tile: Tile, placement: Placement) -> None:
         sch.compute_inline(sch.get_sblock("xin"))
     result = _result(sch, placement)
     _constants(sch, sch.get_sblock("out"), "lut", marks.LUT, [])
-    at = _tiled(sch, sch.get_sblock("out") if result is None else result, tile)
-    _place(sch, at, {"xin": (marks.INP, placement.on_chip(0))}, ["out"], result)
+    tiles = _tiled(sch, sch.get_sblock("out") if result is None else result, tile)
+    _place(sch, tiles, tile.copies, {"xin": (marks.INP, placement.on_chip(0))}, ["out"], result)
 
 
 def _mul(sch: Schedule, tile: Tile, placement: Placement) -> None:
     result = _result(sch, placement)
     _constants(sch, sch.get_sblock("out"), "qp", marks.QP, [])
-    at = _tiled(sch, sch.get_sblock("out") if result is None else result, tile)
+    tiles = _tiled(sch, sch.get_sblock("out") if result is None else result, tile)
     loads = {name: (marks.ACC, placement.on_chip(i)) for i, name in enumerate(("wa", "wb"))}
-    _place(sch, at, loads, ["product", "out"], result)
+    _place(sch, tiles, tile.copies, loads, ["product", "out"], result)
 
 
 def _resize(sch: Schedule, layer: ResizeLayer, tile: Tile, placement: Placement) -> None:
@@ -124,7 +132,8 @@ def _resize(sch: Schedule, layer: ResizeLayer, tile: Tile, placement: Placement)
     if placement.on_chip(0):
         sch.compute_inline(sch.get_sblock("xin"))
     result = _result(sch, placement)
-    at = _tiled(sch, sch.get_sblock("out") if result is None else result, tile)
+    tiles = _tiled(sch, sch.get_sblock("out") if result is None else result, tile)
+    at = tiles[-1]
     out = sch.get_sblock("out")
     if result is not None:
         sch.compute_at(out, at, preserve_unit_loops=True)
@@ -139,6 +148,7 @@ def _resize(sch: Schedule, layer: ResizeLayer, tile: Tile, placement: Placement)
         sch.set_scope(xin, 0, marks.INP)
         sch.compute_at(xin, at)
         marks.mark(sch, xin, at, marks.LOAD)
+    annotate(sch, tiles, Stages.simple(tile.copies))
 
 
 def _concat(sch: Schedule, layer: ConcatLayer, config: AcceleratorConfig, placement: Placement) -> None:
@@ -151,9 +161,10 @@ def _concat(sch: Schedule, layer: ConcatLayer, config: AcceleratorConfig, placem
     _constants(sch, scaled[0], "qp", marks.QP, scaled[1:])
     for i in parts:
         out = sch.get_sblock(f"out{i}")
-        at = _tiled(sch, out, choose_tile(layer, config, placement, part=i))
+        tile = choose_tile(layer, config, placement, part=i)
+        tiles = _tiled(sch, out, tile)
         if placement.output:
-            _place(sch, at, {f"w{i}": (marks.ACC, placement.on_chip(i))}, [f"out{i}"], None)
+            _place(sch, tiles, tile.copies, {f"w{i}": (marks.ACC, placement.on_chip(i))}, [f"out{i}"], None)
             continue
         sch.set_scope(sch.get_sblock(f"r{i}"), 0, marks.OUT)
-        _place(sch, at, {f"w{i}": (marks.ACC, placement.on_chip(i))}, [f"r{i}"], out)
+        _place(sch, tiles, tile.copies, {f"w{i}": (marks.ACC, placement.on_chip(i))}, [f"r{i}"], out)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.layers import LANES, ConcatLayer, LutLayer, MulLayer, ResizeLayer, blocks16
+from sd_tvm.schedules.accel.array import alu_cycles
 from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
 from sd_tvm.schedules.accel.search import Cost, ceil_div, choose, field_max, tile_sizes
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Blocks of 16 channels, rows and columns of the result."""
+    """Blocks of 16 channels, rows and columns of the result; copies of the buffers."""
 
     cb: int
     oy: int
     ox: int
+    copies: int = 2
 
     @property
     def words(self) -> int:
@@ -101,12 +103,8 @@ def _cost(
         cost.limit(what, value, field_max(instruction, name))
     loads, stores = LANES * loaded * tiles, 0 if placement.output else LANES * out * tiles
     cost.traffic = loads + stores
-    dram = config.dram
-    cost.busy = (
-        loads // dram.bytes_per_cycle + dram.latency_cycles * tiles * (loaded > 0),
-        ceil_div(out * LANES, config.alu.lanes) * work.operations * tiles,
-        stores // dram.bytes_per_cycle + (0 if placement.output else dram.write_latency_cycles * tiles),
-    )
+    moved = cost.transfers(config, loads, stores, tiles)
+    cost.busy = (moved[0], alu_cycles(config, out) * work.operations * tiles, moved[1])
     return cost
 
 
@@ -142,4 +140,7 @@ def choose_tile(
             if found:
                 return
 
-    return choose(layer.name, config, candidates, cost(Tile(1, sy, sx), 1), placement.inp_words)[0]
+    tile, value = choose(
+        layer.name, config, candidates, cost(Tile(1, sy, sx), 1), placement.inp_words
+    )
+    return replace(tile, copies=value.copies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from sd_tvm._tvm import s_tir, tvm
@@ -10,8 +11,10 @@ from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.layers import LANES, InterleaveLayer, blocks16
 from sd_tvm.schedules.accel import marks
+from sd_tvm.schedules.accel.array import alu_cycles
 from sd_tvm.schedules.accel.elementwise_tiles import Tile
 from sd_tvm.schedules.accel.marks import Schedule
+from sd_tvm.schedules.accel.pipeline import Stages, annotate
 from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
 from sd_tvm.schedules.accel.search import Cost, ceil_div, choose, field_max, tile_sizes
 
@@ -46,12 +49,8 @@ def _cost(
         cost.limit(what, value, field_max(instruction, name))
     loads, stores = LANES * loaded * tiles, 0 if placement.output else LANES * tile.words * tiles
     cost.traffic = loads + stores
-    dram = config.dram
-    cost.busy = (
-        loads // dram.bytes_per_cycle + dram.latency_cycles * tiles * (loaded > 0),
-        ceil_div(tile.words * LANES, config.alu.lanes) * tiles,
-        stores // dram.bytes_per_cycle + (0 if placement.output else dram.write_latency_cycles * tiles),
-    )
+    moved = cost.transfers(config, loads, stores, tiles)
+    cost.busy = (moved[0], alu_cycles(config, tile.words) * tiles, moved[1])
     return cost
 
 
@@ -71,7 +70,8 @@ def _tile(layer: InterleaveLayer, config: AcceleratorConfig, placement: Placemen
                 return
 
     smallest = _cost(layer, config, Tile(1, fy, fx), 1, placement)
-    return choose(layer.name, config, candidates, smallest, placement.inp_words)[0]
+    tile, cost = choose(layer.name, config, candidates, smallest, placement.inp_words)
+    return replace(tile, copies=cost.copies)
 
 
 def schedule_interleave(
@@ -96,7 +96,7 @@ def schedule_interleave(
     oy_o, oy_i = sch.split(oy, [None, tile.oy])
     ox_o, ox_i = sch.split(ox, [None, tile.ox])
     sch.reorder(n, cb_o, oy_o, ox_o, n_i, cb_i, oy_i, ox_i, lane)
-    at = ox_o
+    tiles, at = [n, cb_o, oy_o, ox_o], ox_o
     if result is not None:
         sch.compute_at(block("out"), at, preserve_unit_loops=True)
         marks.mark(sch, result, at, marks.STORE)
@@ -109,4 +109,5 @@ def schedule_interleave(
         sch.set_scope(block("xin"), 0, marks.INP)
         sch.compute_at(block("xin"), at)
         marks.mark(sch, block("xin"), at, marks.LOAD)
+    annotate(sch, tiles, Stages.simple(tile.copies))
     return sch

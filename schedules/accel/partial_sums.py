@@ -10,8 +10,10 @@ from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.layers import LANES, SumLayer, blocks16
 from sd_tvm.schedules.accel import marks
+from sd_tvm.schedules.accel.array import alu_cycles
 from sd_tvm.schedules.accel.elementwise_tiles import Tile
 from sd_tvm.schedules.accel.marks import Schedule
+from sd_tvm.schedules.accel.pipeline import Stages, annotate
 from sd_tvm.schedules.accel.search import Cost, ceil_div, choose, field_max, tile_sizes
 
 _AXES = ("n", "cb", "oy", "ox", "lane")
@@ -35,12 +37,8 @@ def _cost(layer: SumLayer, config: AcceleratorConfig, tile: Tile, copies: int) -
         cost.limit(what, value, field_max(instruction, name))
     loads, stores = 64 * layer.parts * tile.words * tiles, LANES * tile.words * tiles
     cost.traffic = loads + stores
-    dram = config.dram
-    cost.busy = (
-        loads // dram.bytes_per_cycle + dram.latency_cycles * tiles,
-        ceil_div(tile.words * LANES, config.alu.lanes) * (layer.parts + 1) * tiles,
-        stores // dram.bytes_per_cycle + dram.write_latency_cycles * tiles,
-    )
+    moved = cost.transfers(config, loads, stores, tiles)
+    cost.busy = (moved[0], alu_cycles(config, tile.words) * (layer.parts + 1) * tiles, moved[1])
     return cost
 
 
@@ -65,7 +63,7 @@ def schedule_sum(func: Any, layer: SumLayer, config: AcceleratorConfig) -> Sched
             if found:
                 return
 
-    tile = choose(layer.name, config, candidates, _cost(layer, config, Tile(1, 1, 1), 1))[0]
+    tile, cost = choose(layer.name, config, candidates, _cost(layer, config, Tile(1, 1, 1), 1))
     sch = s_tir.Schedule(tvm.IRModule({"main": func}))
     block = sch.get_sblock
     result = sch.cache_write(block("out"), 0, marks.OUT)
@@ -92,4 +90,5 @@ def schedule_sum(func: Any, layer: SumLayer, config: AcceleratorConfig) -> Sched
     marks.mark(sch, block("total"), ox_o, marks.ALU, (*_AXES, "ky", "kx"))
     marks.mark(sch, block("out"), ox_o, marks.ALU, _AXES)
     marks.mark(sch, result, ox_o, marks.STORE)
+    annotate(sch, [n, cb_o, oy_o, ox_o], Stages.simple(cost.copies))
     return sch

@@ -1,4 +1,7 @@
-"""Tile search: what fits the buffers, what it costs, which candidate wins. Pure integers, no TVM."""
+"""Tile search: what fits the buffers, what it costs, which candidate wins. Pure integers, no TVM.
+
+The objective is energy plus time at the price of :func:`cycle_price`; see ``docs/accelerator.md``.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,22 @@ from typing import TypeVar
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import BY_NAME, Mem
 from sd_tvm.errors import ScheduleError
+from sd_tvm.schedules.accel.array import (
+    INSTRUCTION_BYTES,
+    ceil_div,
+    fetch_cycles,
+    load_cycles,
+    prices,
+    store_cycles,
+)
 
-#: Candidates whose DRAM traffic is within this factor of the least are compared by estimated time.
-TRAFFIC_SLACK = 1.05
-TILE_OVERHEAD_CYCLES = 40
+__all__ = [
+    "Cost", "both", "ceil_div", "choose", "cycle_price", "field_max", "rank", "starts", "tile_sizes",
+]  # fmt: skip
+
+#: Share of the DRAM's full power that a cycle is charged with.
+CYCLE_SHARE = 0.5
 Key = TypeVar("Key")
-
-
-def ceil_div(a: int, b: int) -> int:
-    """a / b, rounded up."""
-    return -(-a // b)
 
 
 @cache
@@ -34,6 +43,16 @@ def tile_sizes(extent: int) -> list[int]:
     return sorted(sizes, reverse=True)
 
 
+def cycle_price(config: AcceleratorConfig) -> int:
+    """fJ that a cycle counts for when tiles are compared.
+
+    Least energy x delay of a whole network means least energy + time x (its mean power), to first order.
+    The mean power of networks on the shipped configurations is between a third of and all of the power of
+    a busy DRAM bus; half of it is what the search assumes.
+    """
+    return int(CYCLE_SHARE * config.dram.bytes_per_cycle * prices(config)["dram_byte"])
+
+
 @dataclass
 class Cost:
     """Words that a candidate needs, and what it costs.
@@ -45,18 +64,34 @@ class Cost:
     fields
         (what, value, largest value an instruction can hold).
     traffic
-        Bytes from and to DRAM.
+        Bytes from and to DRAM, instructions aside.
     busy
-        Cycles of each queue, summed over the tiles.
+        Cycles of each queue that takes part, in the order in which data pass them, summed over the tiles.
+    overlaps
+        For each queue but the last: whether it works on the next tile while the one behind it has this
+        one. Left out: all do if there are two copies.
+    lead
+        Cycles before the first tile's work can begin; None: a tile's share of the first queue.
     tiles
         Innermost tiles.
+    instructions
+        Instructions of all tiles; 0: four a tile.
+    energy_fj
+        Energy on chip that depends on the tiles.
+    copies
+        Copies of reused buffers.
     """
 
     words: dict[Mem, int] = field(default_factory=dict)
     fields: list[tuple[str, int, int]] = field(default_factory=list)
     traffic: int = 0
     busy: Sequence[int] = ()
+    overlaps: Sequence[bool] = ()
+    lead: int | None = None
     tiles: int = 1
+    instructions: int = 0
+    energy_fj: int = 0
+    copies: int = 2
 
     def need(self, mem: Mem, words: int, copies: int) -> None:
         """Add a buffer."""
@@ -66,10 +101,36 @@ class Cost:
         """Add a bound that an instruction field sets."""
         self.fields.append((what, value, largest))
 
-    @property
-    def cycles(self) -> int:
-        """Estimate: the busiest queue, the ends of the pipeline, and a constant a tile."""
-        return max(self.busy) + sum(self.busy) // self.tiles + TILE_OVERHEAD_CYCLES * self.tiles
+    def cycles(self, config: AcceleratorConfig) -> int:
+        """Estimate: first tile through all queues, then a tile every time the slowest queue allows.
+
+        A queue that cannot run ahead of the one behind it adds to that one's time.
+        """
+        overlaps = self.overlaps or [self.copies > 1] * (len(self.busy) - 1)
+        period = max(self.busy)
+        for i, ahead in enumerate(overlaps):
+            if not ahead:
+                period = max(period, self.busy[i] + self.busy[i + 1])
+        lead = self.busy[0] // self.tiles if self.lead is None else self.lead
+        first = lead + sum(self.busy[1:]) // self.tiles
+        total = first + period * (self.tiles - 1) // self.tiles
+        return max(total, fetch_cycles(config, self.instructions or 4 * self.tiles))
+
+    def objective(self, config: AcceleratorConfig) -> int:
+        """What is minimised, fJ: energy that depends on the tiles, and time at its price."""
+        instructions = self.instructions or 4 * self.tiles
+        moved = self.traffic + INSTRUCTION_BYTES * instructions
+        energy = self.energy_fj + moved * prices(config)["dram_byte"]
+        return energy + self.cycles(config) * cycle_price(config)
+
+    def transfers(self, config: AcceleratorConfig, loads: int, stores: int, n: int) -> tuple[int, int]:
+        """Cycles of the queues that move so many bytes in ``n`` transfers each."""
+        width, percent = config.dram.bytes_per_cycle, config.dram.efficiency_percent
+        out = []
+        for total, cycles in ((loads, load_cycles), (stores, store_cycles)):
+            beats = ceil_div(total * 100, width * percent * max(n, 1))
+            out.append(n * cycles(config, beats) if total else 0)
+        return out[0], out[1]
 
     def problem(self, config: AcceleratorConfig, inp_words: int | None = None) -> str:
         """Why the candidate is impossible, or an empty string; ``inp_words``: what INP has, if less."""
@@ -85,24 +146,23 @@ class Cost:
         return ""
 
 
-def choose(
+def rank(
     name: str,
     config: AcceleratorConfig,
-    candidates: Callable[[int], Iterable[tuple[Key, Cost]]],
+    candidates: Iterable[tuple[Key, Cost]],
     smallest: Cost,
     inp_words: int | None = None,
-) -> tuple[Key, Cost]:
-    """Feasible candidate with the least estimated cycles among those with about the least traffic.
+) -> list[tuple[Key, Cost]]:
+    """Feasible candidates, best first.
 
     Parameters
     ----------
     name
         Layer, for the error.
     config
-        Configuration that it has to fit.
+        Configuration that they have to fit.
     candidates
-        Keys and costs in a fixed order, given the copies of a reused buffer; the first of equals wins.
-        Two copies (loads overlap with work) are tried first, then one.
+        Keys and costs in a fixed order; the first of equals wins.
     smallest
         Cost of the smallest tile with one copy of everything, for the error.
     inp_words
@@ -113,17 +173,39 @@ def choose(
     ScheduleError
         If no candidate fits; the numbers are those of the smallest tile.
     """
-    for copies in (2, 1):
-        feasible = [(key, cost) for key, cost in candidates(copies) if not cost.problem(config, inp_words)]
-        if feasible:
-            bound = min(cost.traffic for _, cost in feasible) * TRAFFIC_SLACK
-            good = [item for item in feasible if item[1].traffic <= bound]
-            return min(good, key=lambda item: (item[1].cycles, item[1].tiles, item[1].traffic))
+    feasible = [(key, cost) for key, cost in candidates if not cost.problem(config, inp_words)]
+    if feasible:
+        return sorted(feasible, key=lambda item: (item[1].objective(config), item[1].tiles))
     raise ScheduleError(
         f"{name}: its smallest tile needs {smallest.problem(config, inp_words) or 'more than there is'}",
         expected=f"tiles that fit configuration {config.name!r}",
         fix="use a configuration with larger buffers, or leave the layer to the CPU",
     )
+
+
+def both(candidates: Callable[[int], Iterable[tuple[Key, Cost]]]) -> Iterator[tuple[Key, Cost]]:
+    """Candidates with two copies of each reused buffer (loads overlap with work), then those with one."""
+    for copies in (2, 1):
+        for key, cost in candidates(copies):
+            cost.copies = copies
+            yield key, cost
+
+
+def choose(
+    name: str,
+    config: AcceleratorConfig,
+    candidates: Callable[[int], Iterable[tuple[Key, Cost]]],
+    smallest: Cost,
+    inp_words: int | None = None,
+) -> tuple[Key, Cost]:
+    """First of :func:`rank`, of candidates with two copies and with one; ``copies`` of its cost says which.
+
+    Raises
+    ------
+    ScheduleError
+        As :func:`rank`.
+    """
+    return rank(name, config, both(candidates), smallest, inp_words)[0]
 
 
 def starts(extent: int, tile: int) -> Iterator[tuple[int, int]]:

@@ -9,8 +9,9 @@ from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.layers import AddLayer, PoolLayer, RequantLayer
 from sd_tvm.schedules.accel import marks
 from sd_tvm.schedules.accel.marks import Schedule
+from sd_tvm.schedules.accel.pipeline import Stages, annotate
 from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
-from sd_tvm.schedules.accel.vector_tiles import VectorLayer, choose_vector_tile
+from sd_tvm.schedules.accel.vector_tiles import VectorLayer, VectorTile, rank_vector_tiles
 
 _AXES = ("n", "cb", "oy", "ox", "lane")
 _WINDOW_AXES = (*_AXES, "ky", "kx")
@@ -50,6 +51,7 @@ def schedule_vector(
     layer: AddLayer | PoolLayer | RequantLayer,
     config: AcceleratorConfig,
     placement: Placement = IN_DRAM,
+    tile: VectorTile | None = None,
 ) -> Schedule:
     """Tile an addition, a pool or a requantisation onto the buffers of a configuration.
 
@@ -58,7 +60,8 @@ def schedule_vector(
     ScheduleError
         If no tile fits.
     """
-    tile = choose_vector_tile(layer, config, placement)
+    if tile is None:
+        tile = rank_vector_tiles(layer, config, placement)[0][0]
     stages = _Stages(layer, placement)
     sch = s_tir.Schedule(tvm.IRModule({"main": func}))
     block = sch.get_sblock
@@ -91,4 +94,5 @@ def schedule_vector(
         marks.mark(sch, block(name), ox_o, marks.ALU, axes)
     if not placement.output:
         marks.mark(sch, result, ox_o, marks.STORE)
+    annotate(sch, [n, cb_o, oy_o, ox_o], Stages.simple(tile.copies))
     return sch

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import Mem
-from sd_tvm.layers import LANES, AddLayer, PoolLayer, RequantLayer, blocks16
+from sd_tvm.layers import AddLayer, PoolLayer, RequantLayer, blocks16
+from sd_tvm.schedules.accel.array import alu_cycles
 from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
-from sd_tvm.schedules.accel.search import Cost, ceil_div, choose, field_max, tile_sizes
+from sd_tvm.schedules.accel.search import Cost, both, ceil_div, field_max, rank, tile_sizes
 
 VectorLayer = AddLayer | PoolLayer | RequantLayer
 
 
 @dataclass(frozen=True)
 class VectorTile:
-    """Blocks of 16 channels, output rows, output columns of a tile."""
+    """Blocks of 16 channels, output rows, output columns of a tile; copies of its buffers."""
 
     cb: int
     oy: int
     ox: int
+    copies: int = 2
 
 
 @dataclass(frozen=True)
@@ -74,20 +76,17 @@ def _cost(
         cost.limit(what, value, field_max(instruction, name))
     loads, stores = 16 * inp * tiles * loaded, 0 if placement.output else 16 * out * tiles
     cost.traffic = loads + stores
-    dram = config.dram
     ops = kh * kw + 1 if isinstance(layer, PoolLayer) else 2 * n_inputs
-    cost.busy = (
-        loads // dram.bytes_per_cycle + dram.latency_cycles * tiles * min(loaded, 1),
-        ceil_div(out * LANES, config.alu.lanes) * ops * tiles,
-        stores // dram.bytes_per_cycle + (0 if placement.output else dram.write_latency_cycles * tiles),
-    )
+    moved = cost.transfers(config, loads, stores, tiles)
+    cost.busy = (moved[0], alu_cycles(config, out) * ops * tiles, moved[1])
+    cost.instructions = tiles * (loaded + ops + (0 if placement.output else 1))
     return cost
 
 
-def choose_vector_tile(
+def rank_vector_tiles(
     layer: VectorLayer, config: AcceleratorConfig, placement: Placement = IN_DRAM
-) -> VectorTile:
-    """Best tile of an addition, a pool or a requantisation.
+) -> list[tuple[VectorTile, Cost]]:
+    """Tiles of an addition, a pool or a requantisation, best first.
 
     Raises
     ------
@@ -109,4 +108,5 @@ def choose_vector_tile(
                 return
 
     smallest = _cost(layer, config, VectorTile(1, 1, 1), 1, placement)
-    return choose(layer.name, config, candidates, smallest, placement.inp_words)[0]
+    found = rank(layer.name, config, both(candidates), smallest, placement.inp_words)
+    return [(replace(tile, copies=cost.copies), cost) for tile, cost in found]
