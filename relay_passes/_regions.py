@@ -88,7 +88,9 @@ def layer_call(binding: Expr, layers: Mapping[str, Layer]) -> Call | None:
     return Call(binding.var, name, layers[name], tuple(value.args[1].fields), value.ty_args[0])
 
 
-def pack_inputs(group: Group, add: Callable[[Any, str], Expr], fresh: Callable[[str, Any], Expr]) -> list[Expr]:
+def pack_inputs(
+    group: Group, add: Callable[[Any, str], Expr], fresh: Callable[[str, Any], Expr]
+) -> list[Expr]:
     """Let convolutions of few channels read their outside input with 4 channels a pixel instead of 16.
 
     Parameters
@@ -166,7 +168,8 @@ def build(group: Group, leaves: Callable[[Expr], bool]) -> Built:
 def _shape(expr: Expr) -> tuple[int, int, int, int]:
     """(images, blocks, height, width) of a blocked tensor."""
     shape = static_shape(expr)
-    assert shape is not None and len(shape) == 5
+    assert shape is not None
+    assert len(shape) == 5
     return shape[0], shape[1], shape[2], shape[3]
 
 
@@ -201,9 +204,7 @@ def groups_of(
                 group, inside, waiting, late = Group(), set(), [], set()
             group.calls.append(call)
             inside.add(binding.var)
-        elif reorder and not reads & (inside | late):
-            yield binding
-        elif not group.calls:
+        elif not group.calls or (reorder and not reads & (inside | late)):
             yield binding
         else:
             waiting.append(binding)

@@ -76,7 +76,8 @@ class Offload:
 
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         """The pass."""
-        mod = SplitChannels(self.config)(relax.transform.Normalize()(mod))
+        split: Any = SplitChannels(self.config)
+        mod = split(relax.transform.Normalize()(mod))
         candidates = {str(gvar.name_hint): func for gvar, func in integer_layers(mod)}
         refused: dict[str, str] = {}
         layers: dict[str, Layer] = {}
@@ -145,7 +146,7 @@ class _Function:
                     out.append(part)
                     continue
                 for group in [part] if self.fuse else [Group([c]) for c in part.calls]:
-                    out += self._group(group, bindings, dataflow, pending)
+                    out += self._group(group, dataflow, pending)
             if len(self.refused) == before:
                 break
             # A layer that does not fit was found: groups without it.
@@ -154,7 +155,7 @@ class _Function:
             self.programs.placed |= dict.fromkeys(functions, "")
         return out
 
-    def _group(self, group: Group, bindings: list[Expr], dataflow: bool, pending: list[Any]) -> list[Expr]:
+    def _group(self, group: Group, dataflow: bool, pending: list[Any]) -> list[Expr]:
         """Bindings of one group; layers that do not fit are added to the refused."""
         own = {c.var for c in group.calls}
         read: set[Expr] = set(_vars_in(self.func.body.body))

@@ -31,7 +31,9 @@ from sd_tvm.schedules.accel.fusion import Node, Region, Value
 class Net:
     """A region under construction, with operands and golden values."""
 
-    def __init__(self, seed: int, channels: int, hw: tuple[int, int], batch: int = 1, *, packed: bool = False) -> None:
+    def __init__(
+        self, seed: int, channels: int, hw: tuple[int, int], batch: int = 1, *, packed: bool = False
+    ) -> None:
         self.seed, self.batch = seed, batch
         self.nodes: list[Node] = []
         self.values: list[Value] = []
@@ -63,9 +65,7 @@ class Net:
         result = golden.run_layer(layer, operands)
         channels = layer.out_channels if isinstance(layer, ConvLayer) else layer.channels
         hw = layer.out_hw if hasattr(layer, "out_hw") else layer.hw
-        value = self._value(
-            result.shape[:4], layer.name, result, (channels, hw, layer.out_dtype, zero_point)
-        )
+        value = self._value(result.shape[:4], layer.name, result, (channels, hw, layer.out_dtype, zero_point))
         self.nodes.append(Node(layer, tuple(inputs), len(operands) - n, value))
         self.of_node.append(list(range(len(self.constants), len(self.constants) + len(operands) - n)))
         self.constants += operands[n:]
@@ -91,14 +91,17 @@ class Net:
         channels, hw, dtype, zero = self.types[x]
         layer = PoolLayer(
             f"pool{len(self.nodes)}", mode, self.batch, channels, hw, kernel, in_dtype=dtype,
-            in_zero_point=zero if mode == "avg" else 0, out_dtype=dtype if mode == "max" else "uint8", **options,
+            in_zero_point=zero if mode == "avg" else 0, out_dtype=dtype if mode == "max" else "uint8",
+            **options,
         )  # fmt: skip
         return self.add(layer, [x], zero if mode == "max" else 0)
 
     def requant(self, x: int) -> int:
         """A requantisation of a value."""
         channels, hw, dtype, zero = self.types[x]
-        return self.add(RequantLayer(f"req{len(self.nodes)}", self.batch, channels, hw, dtype, zero, "uint8"), [x])
+        return self.add(
+            RequantLayer(f"req{len(self.nodes)}", self.batch, channels, hw, dtype, zero, "uint8"), [x]
+        )
 
     def lut(self, x: int) -> int:
         """A table of random bytes."""
@@ -108,7 +111,9 @@ class Net:
     def mul(self, a: int, b: int) -> int:
         """Product of two values; b may have one pixel."""
         (channels, hw, da, za), (_, small, db, zb) = self.types[a], self.types[b]
-        layer = MulLayer(f"mul{len(self.nodes)}", self.batch, channels, hw, small != hw, da, za, db, zb, "uint8")
+        layer = MulLayer(
+            f"mul{len(self.nodes)}", self.batch, channels, hw, small != hw, da, za, db, zb, "uint8"
+        )
         return self.add(layer, [a, b])
 
     def concat(self, parts: list[int]) -> int:
@@ -123,7 +128,9 @@ class Net:
     def resize(self, x: int) -> int:
         """Twice the size."""
         channels, hw, dtype, zero = self.types[x]
-        return self.add(ResizeLayer(f"up{len(self.nodes)}", self.batch, channels, hw, (2, 2), dtype), [x], zero)
+        return self.add(
+            ResizeLayer(f"up{len(self.nodes)}", self.batch, channels, hw, (2, 2), dtype), [x], zero
+        )
 
     def region(self, outputs: list[int]) -> Region:
         """The finished region."""
@@ -131,7 +138,9 @@ class Net:
         return Region(tuple(self.nodes), values)
 
 
-def run(net: Net, outputs: list[int], config: AcceleratorConfig, *, fuse: bool = True, mode: str = "functional") -> tuple[Linked, dict[str, Any]]:
+def run(
+    net: Net, outputs: list[int], config: AcceleratorConfig, *, fuse: bool = True, mode: str = "functional"
+) -> tuple[Linked, dict[str, Any]]:
     """Compile and simulate; every output must be the golden one."""
     region = net.region(outputs)
     linked, inputs, results = compile_region(
@@ -143,6 +152,8 @@ def run(net: Net, outputs: list[int], config: AcceleratorConfig, *, fuse: bool =
     for v, array in zip(results, out, strict=True):
         channels = net.types[v][0]
         n, cb, h, w, _ = array.shape
-        flat = [a.transpose(0, 1, 4, 2, 3).reshape(n, cb * 16, h, w)[:, :channels] for a in (array, net.arrays[v])]
+        flat = [
+            a.transpose(0, 1, 4, 2, 3).reshape(n, cb * 16, h, w)[:, :channels] for a in (array, net.arrays[v])
+        ]
         np.testing.assert_array_equal(flat[0], flat[1], err_msg=net.values[v].name)
     return linked, stats

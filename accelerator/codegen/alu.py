@@ -57,7 +57,7 @@ class Operand:
         at = self.index.bind(env)
         if at.atoms:
             raise unmapped("the address of an ALU operand", at.atoms)
-        first = self.home.at(at.const + sum(at.of(v) * ranges[v][0] for v in self.nest.extents))
+        first: int = self.home.at(at.const + sum(at.of(v) * ranges[v][0] for v in self.nest.extents))
         if first % self.word:
             raise unmapped("an ALU operand inside a word", first)
         return memory.of(self.buffer).start + first // self.word

@@ -30,7 +30,7 @@ class View:
     strides: tuple[int, ...]
 
     def at(self, dense: Any) -> Any:
-        """Address in the larger tensor of a dense address (integer or array), relative to the first element."""
+        """Address in the larger tensor, from its first element, of a dense address (integer or array)."""
         total = 0
         for extent, stride in zip(reversed(self.shape[1:]), reversed(self.strides[1:]), strict=True):
             total = total + dense % extent * stride

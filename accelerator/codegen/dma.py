@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sd_tvm._tvm import ir, tirx
 from sd_tvm.accelerator.codegen.binding import Binding, Home
+from sd_tvm.accelerator.codegen.boxes import Box, Dim, boxes
 from sd_tvm.accelerator.codegen.expr import (
     Env,
     Linear,
@@ -18,6 +18,7 @@ from sd_tvm.accelerator.codegen.expr import (
     unmapped,
 )
 from sd_tvm.accelerator.codegen.memory import MemoryMap
+from sd_tvm.accelerator.codegen.provenance import Provenance
 from sd_tvm.accelerator.codegen.scopes import element_bytes, memory_of
 from sd_tvm.accelerator.codegen.stream import Access, Stream
 from sd_tvm.accelerator.codegen.tree import Nest, TreeBuilder
@@ -29,90 +30,6 @@ _LANES = 16
 #: Elements of a word of memories that words of the DRAM do not fill.
 _CHIP_WORD: dict[Mem | None, int] = {Mem.ACC: _LANES, Mem.INP: _LANES, Mem.LUT: 256}
 _MAX_PAD = (1 << next(f.bits for f in BY_NAME["LOAD"].fields if f.name == "pad_l")) - 1
-
-
-@dataclass(frozen=True)
-class Dim:
-    """A dimension of a copy: ``n`` steps on chip, of which [lo, hi) exist in DRAM."""
-
-    n: int
-    chip: int
-    dram: int
-    lo: int
-    hi: int
-
-    @property
-    def padded(self) -> bool:
-        """Whether some steps have no data."""
-        return (self.lo, self.hi) != (0, self.n)
-
-
-@dataclass(frozen=True)
-class Box:
-    """A copy in words: x is contiguous on both sides, y and z have strides."""
-
-    x: Dim
-    y: Dim
-    z: Dim
-    chip: int
-    dram: int
-
-
-def boxes(dims: list[Dim], chip: int, dram: int, chip_word: int, dram_word: int) -> Iterator[Box]:
-    """Cut a copy of elements into boxes of words.
-
-    Parameters
-    ----------
-    dims
-        Its dimensions, strides in elements.
-    chip, dram
-        First element on each side.
-    chip_word, dram_word
-        Elements a word.
-
-    Raises
-    ------
-    CodegenError
-        If words are moved in part, or a third dimension is padded.
-    """
-    dims = [d for d in dims if d.n > 1 or d.padded]
-    run = 1
-    while True:
-        inner = next((d for d in dims if (d.chip, d.dram) == (run, run) and not d.padded), None)
-        if inner is None:
-            break
-        dims.remove(inner)
-        run *= inner.n
-    if run % chip_word or chip % chip_word or dram % dram_word:
-        raise unmapped("a copy of parts of words", f"{run} elements from {chip}, {dram}")
-    words = []
-    for d in dims:
-        if d.chip % chip_word or d.dram % dram_word:
-            raise unmapped("a copy with strides inside words", d)
-        words.append(replace(d, chip=d.chip // chip_word, dram=d.dram // dram_word))
-    n = run // chip_word
-    ratio = chip_word // dram_word
-    x = Dim(n, 1, ratio, 0, n)
-    if n == 1:
-        # Where one step only has data, its stride in DRAM does not matter.
-        row = next((d for d in words if d.chip == 1 and (d.dram == ratio or d.hi - d.lo <= 1)), None)
-        if row is not None:
-            words.remove(row)
-            x = replace(row, dram=ratio)
-    words.sort(key=lambda d: (not d.padded, d.chip))
-    point = Dim(1, 0, 0, 0, 1)
-    y, z, *rest = [*words, point, point]
-    rest = [d for d in rest if d is not point]
-    if z.padded or any(d.padded for d in rest):
-        raise unmapped("a copy that is padded in three dimensions", words)
-    for steps in itertools.product(*(range(d.n) for d in rest)):
-        yield Box(
-            x,
-            y,
-            z,
-            chip // chip_word + sum(s * d.chip for s, d in zip(steps, rest, strict=True)),
-            dram // dram_word + sum(s * d.dram for s, d in zip(steps, rest, strict=True)),
-        )
 
 
 def _copy_dims(
@@ -330,49 +247,6 @@ def segment_access(segment: int, box: Box) -> Access:
     """The words of a segment that a box touches, and those between them."""
     spans = [(d.hi - d.lo - 1) * d.dram for d in (box.x, box.y, box.z)]
     return Access(("dram", segment), box.dram, box.dram + sum(max(0, s) for s in spans) + 1)
-
-
-class Provenance:
-    """Which constants the words of a memory hold: (first, last + 1) -> (segment, DRAM word of first)."""
-
-    def __init__(self) -> None:
-        self.runs: dict[Mem, dict[tuple[int, int], tuple[int, int]]] = {}
-
-    def load(self, box: Box, mem: Mem | None, base: int, segment: int) -> None:
-        """The words of a box were loaded."""
-        assert mem is not None
-        runs = self.runs.setdefault(mem, {})
-        for first, words, dram in _rows(box, base):
-            for lo, hi in [r for r in runs if r[0] < first + words and first < r[1]]:
-                del runs[lo, hi]
-            runs[first, first + words] = (segment, dram)
-
-    def holds(self, box: Box, mem: Mem | None, base: int, segment: int) -> bool:
-        """Whether all words of a box are there already."""
-        runs = self.runs.get(mem, {}) if mem is not None else {}
-        return all(runs.get((first, first + n)) == (segment, dram) for first, n, dram in _rows(box, base))
-
-    def of(self, mem: Mem, word: int) -> tuple[int, int]:
-        """(segment, DRAM word) that a word holds.
-
-        Raises
-        ------
-        CodegenError
-            If nothing was loaded there.
-        """
-        for (lo, hi), (segment, dram) in self.runs.get(mem, {}).items():
-            if lo <= word < hi:
-                return segment, dram + word - lo
-        raise unmapped(f"a read of {mem.name} before it is loaded", word)
-
-
-def _rows(box: Box, base: int) -> Iterator[tuple[int, int, int]]:
-    """(first word on chip, words, DRAM word) of each contiguous row of a box of constants."""
-    for plane in range(box.z.lo, box.z.hi):
-        for row in range(box.y.lo, box.y.hi):
-            first = base + box.chip + plane * box.z.chip + row * box.y.chip + box.x.lo
-            dram = box.dram + (plane - box.z.lo) * box.z.dram + (row - box.y.lo) * box.y.dram
-            yield first, box.x.hi - box.x.lo, dram
 
 
 def _plain(index: Any) -> Linear:

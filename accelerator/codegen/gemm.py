@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from sd_tvm._tvm import ir, tirx
-from sd_tvm.accelerator.codegen.expr import Env, Key, Linear, Ranges, evaluate, linear, loads, unmapped
 from sd_tvm.accelerator.codegen.binding import Binding
-from sd_tvm.accelerator.codegen.dma import Provenance
+from sd_tvm.accelerator.codegen.expr import Env, Key, Linear, Ranges, evaluate, linear, loads, unmapped
 from sd_tvm.accelerator.codegen.memory import MemoryMap
+from sd_tvm.accelerator.codegen.provenance import Provenance
 from sd_tvm.accelerator.codegen.scopes import memory_of
 from sd_tvm.accelerator.codegen.stream import Access, Stream
 from sd_tvm.accelerator.codegen.tree import Nest, TreeBuilder

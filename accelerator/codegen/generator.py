@@ -7,10 +7,11 @@ from typing import Any
 
 from sd_tvm.accelerator.codegen.alu import AluNest
 from sd_tvm.accelerator.codegen.binding import Binding, Home
-from sd_tvm.accelerator.codegen.dma import LoadNest, Provenance, StoreNest
+from sd_tvm.accelerator.codegen.dma import LoadNest, StoreNest
 from sd_tvm.accelerator.codegen.expr import Key, unmapped
 from sd_tvm.accelerator.codegen.gemm import GemmNests
 from sd_tvm.accelerator.codegen.memory import Arena, MemoryMap, allocate
+from sd_tvm.accelerator.codegen.provenance import Provenance
 from sd_tvm.accelerator.codegen.scopes import element_bytes
 from sd_tvm.accelerator.codegen.stream import Stream
 from sd_tvm.accelerator.codegen.tree import Alloc, Loop, Nest, TreeBuilder

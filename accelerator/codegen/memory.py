@@ -183,10 +183,10 @@ def allocate(
         for place in out.buffers.values():
             if place.mem is mem and id(place) not in kept:
                 place.base += base
-    for key, place in shared:
-        if key not in arena.kept:
-            arena.kept[key] = arena.take(place.mem, place.words)
-        place.base = arena.kept[key]
+    for name, place in shared:
+        if name not in arena.kept:
+            arena.kept[name] = arena.take(place.mem, place.words)
+        place.base = arena.kept[name]
     for key, param in tree.segments.items():
         binding = bindings[param]
         if binding.home.mem is not None:

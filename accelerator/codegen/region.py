@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from sd_tvm.accelerator.codegen.binding import Binding, Home, View
-from sd_tvm.accelerator.codegen.dma import Provenance
 from sd_tvm.accelerator.codegen.generator import Generator
 from sd_tvm.accelerator.codegen.lower import lower
 from sd_tvm.accelerator.codegen.memory import Arena
+from sd_tvm.accelerator.codegen.provenance import Provenance
 from sd_tvm.accelerator.codegen.stream import Access, Stream
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.program import Program

@@ -12,7 +12,7 @@ import tvm_ffi
 from layerrun import config, run_accel
 
 from sd_tvm._tvm import s_tir, tirx, tvm
-from sd_tvm.accelerator.codegen import compile_program, dma
+from sd_tvm.accelerator.codegen import boxes, compile_program
 from sd_tvm.accelerator.codegen.generator import Generator
 from sd_tvm.accelerator.codegen.lower import lower
 from sd_tvm.accelerator.isa.spec import Mem
@@ -162,12 +162,12 @@ def test_boxes_cover_each_word_once() -> None:
         strides = [16 * int(np.prod(n[i + 1 :])) for i in range(4)]
         gap = int(rng.integers(0, 2)) * 16
         dims = [
-            dma.Dim(e, s, s + (gap if i < 2 else 0), 0, e)
+            boxes.Dim(e, s, s + (gap if i < 2 else 0), 0, e)
             for i, (e, s) in enumerate(zip(n, strides, strict=True))
         ]
-        dims.append(dma.Dim(16, 1, 1, 0, 16))
+        dims.append(boxes.Dim(16, 1, 1, 0, 16))
         words = []
-        for box in dma.boxes(dims, 0, 0, 16, 16):
+        for box in boxes.boxes(dims, 0, 0, 16, 16):
             for z in range(box.z.n):
                 for y in range(box.y.n):
                     words += [box.chip + z * box.z.chip + y * box.y.chip + x for x in range(box.x.n)]
@@ -176,7 +176,7 @@ def test_boxes_cover_each_word_once() -> None:
 
 def test_partial_words_are_refused() -> None:
     with pytest.raises(CodegenError, match="parts of words"):
-        list(dma.boxes([dma.Dim(9, 1, 1, 0, 9)], 0, 0, 16, 16))
+        list(boxes.boxes([boxes.Dim(9, 1, 1, 0, 9)], 0, 0, 16, 16))
 
 
 def test_ir_nodes_are_hashed_by_identity() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sd_tvm.accelerator.codegen import compile_program
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.timing import time_program

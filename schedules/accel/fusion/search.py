@@ -1,7 +1,7 @@
 """The decision: which values stay on chip, and which runs of layers are made strip by strip.
 
-Dynamic programming over the order of the layers. A state is the set of values that are on chip; a move is one
-layer, or a run of layers whose inner values exist only as strips of rows. The cost is energy that the decision
+Dynamic programming over the order of the layers. A state is the set of values on chip; a move is one layer,
+or a run of layers whose inner values exist only as strips of rows. The cost is energy that the decision
 changes: DRAM traffic and rows that strips compute twice (picojoules, with the prices of the default table).
 """
 
@@ -160,7 +160,7 @@ def _strip_of(space: Space, node: int, operand: int, budget: int) -> tuple[int, 
     n, cb, h, _ = space.region.values[value].shape
     w = space.region.values[value].row_words
     window = window_of(layer)
-    if window is None or not isinstance(layer, ConvLayer) and not _windowed(layer):
+    if window is None or not (isinstance(layer, ConvLayer) or _windowed(layer)):
         return 0, n * cb * h * w
     oh, ow = result_hw(layer)
     left, right = window.columns(ow)
