@@ -227,7 +227,9 @@ class Evaluator {
 
   /*! \brief Cycles of its row passes, also by bound. */
   uint64_t GroupCycles(uint32_t m, uint32_t n, uint64_t* digits, ArrayCycles* array) {
-    const uint32_t chunks = static_cast<uint32_t>(CeilDiv(plan_.rows, plan_.lines));
+    // No rows are no passes.
+    const auto chunks =
+        std::max<uint32_t>(1, static_cast<uint32_t>(CeilDiv(plan_.rows, plan_.lines)));
     const bool same_rows = mode_ == WMode::kRaw8 || mode_ == WMode::kDense;
     uint64_t cycles = 0;
     for (uint64_t pass = 0; pass < plan_.passes; ++pass) {
