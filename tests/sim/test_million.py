@@ -86,7 +86,7 @@ def test_a_million_products() -> None:
         "n_kx": 5,
     }
     gemm = encode("GEMM", acc_init=1, n_oy=1, n_ox=1, n_m=16)
-    words = {Mem.ACC: 1, Mem.BASIS: 256, Mem.IDX: 401}
+    words = {Mem.INP: 1, Mem.ACC: 1, Mem.BASIS: 256, Mem.IDX: 401}
     loads = [encode("LOAD", mem=m, x=n, y=1, z=1) for m, n in words.items() if m != Mem.ACC]
     body = b"".join([*loads, encode("FENCE"), encode("SETW", **form, **codes), gemm * 10000])
     out = run_program(program(body, words), PARALLEL, OPERANDS, "timed")
