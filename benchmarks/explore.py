@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import time
@@ -63,7 +64,12 @@ def sweep(model: Any, space: Space, executor: Executor | None) -> tuple[Explorat
     return explore(model, space, executor=executor, title="EfficientNet-Lite0", progress=progress), done
 
 
-def page(rows: Sequence[tuple[str, dict[str, float]]], found: Exploration, *, same: bool) -> str:
+def busy() -> str:
+    """How much else the machine did, for a reader of wall-clock times."""
+    return f"Load average when it started: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors."
+
+
+def page(rows: Sequence[tuple[str, dict[str, float]]], found: Exploration, load: str, *, same: bool) -> str:
     """The page."""
     versions = ", ".join(f"{k} {v}" for k, v in package_versions().items())
     passed = "pass" if rows[0][1]["time"] < LIMIT_SECONDS else "**miss**"
@@ -88,7 +94,8 @@ def page(rows: Sequence[tuple[str, dict[str, float]]], found: Exploration, *, sa
     about = (
         f"EfficientNet-Lite0 with SD 4:16 weights on the {found.space.size:,} configurations of "
         f"`benchmarks/explore.yaml`: {len(found.points)} points, {len(found.refused)} refused; "
-        f"{found.instructions:,} instructions each. The model is imported and calibrated before. {dask}\n"
+        f"{found.instructions:,} instructions each. The model is imported and calibrated before. {dask} "
+        f"{load}\n"
     )
     parts = [
         "# A thousand configurations\n",
@@ -113,6 +120,7 @@ def main(arguments: Sequence[str]) -> int:
     network = NETWORKS[0]
     model = Prepared(network.build(), network.examples()).integer(SD_4_16.recipe(first_int8=True))
     space = Space.load(SPACE)
+    load = busy()
     found, done = sweep(model, space, None)
     rows, same = [(ALONE, done)], True
     with dask_executor() as executor:
@@ -122,7 +130,7 @@ def main(arguments: Sequence[str]) -> int:
             same = exploration_to_json(other) == exploration_to_json(found)
             if not same:
                 raise RuntimeError("the Dask sweep gives other results")
-    options.page.write_text(page(rows, found, same=same), encoding="utf-8")
+    options.page.write_text(page(rows, found, load, same=same), encoding="utf-8")
     return 0
 
 
