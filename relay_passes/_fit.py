@@ -8,7 +8,7 @@ import numpy as np
 
 from sd_tvm._blas import one_blas_thread
 from sd_tvm.calibration.moments import Moments
-from sd_tvm.decompose.calibrated import fit_calibrated
+from sd_tvm.decompose.calibrated import DAMPING, fit_calibrated
 from sd_tvm.decompose.fit import fit as fit_data_free
 from sd_tvm.decompose.official import OfficialOptions, decompose_official
 from sd_tvm.decompose.select import quantize_raw as quantize_int8
@@ -55,7 +55,8 @@ def fit_layer(
     found = moments.get(layer.var, moments.get(layer.info.name)) if moments is not None else None
     n_bases = max(plan.n_bases, 1)
     if found is not None:
-        return fit_calibrated(layer.array, plan.form, found.xx, n_bases=n_bases)
+        damping = DAMPING if recipe.solver.damping is None else recipe.solver.damping
+        return fit_calibrated(layer.array, plan.form, found.xx, damping=damping, n_bases=n_bases)
     return fit_data_free(layer.array, plan.form, n_bases=n_bases)
 
 

@@ -21,9 +21,9 @@ from sd_tvm.calibration.data import batches_of
 from sd_tvm.calibration.interpreter import Interpreter, Step
 from sd_tvm.calibration.moments import MomentObserver, Moments
 from sd_tvm.calibration.ops import Array, evaluate
-from sd_tvm.decompose.calibrated import RIDGE, fit_calibrated, wanted_weight
+from sd_tvm.decompose.calibrated import DAMPING, RIDGE, fit_calibrated, wanted_weight
 from sd_tvm.decompose.scale_floor import least_scale, raise_scales
-from sd_tvm.recipe import LayerPlan, Recipe
+from sd_tvm.recipe import LayerPlan, Recipe, Solver
 from sd_tvm.relay_passes._fit import quantize_int8
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, const, constant, is_call, rewrite
 from sd_tvm.relay_passes._weights import WeightedLayer, weighted_layers
@@ -90,6 +90,7 @@ class _Walk:
         self.progress = progress
         self.interpreter = Interpreter(mod)
         layers = weighted_layers(mod)
+        self.solver = recipe.solver
         self.plans = recipe.plan([layer.info for layer in layers])
         self.layers = {layer.var: layer for layer in layers if layer.function == "main"}
         self.bias_of = dict(_biases(self.interpreter.steps, self.layers))
@@ -148,7 +149,7 @@ class _Walk:
             observer(step, args, None, step.name)
             operands.append(args)
         bias = self.bias_of.get(step.name)
-        weight = _fit(layer, plan, observer.finish()[step.name], centred=bias is not None)
+        weight = _fit(layer, plan, observer.finish()[step.name], self.solver, centred=bias is not None)
         scale = self.qparams.get(str(step.value.args[0].name)) if bias is not None else None
         if bias is not None and scale is not None:
             weight = raise_scales(weight, least_scale(self.bias_values[bias], scale.scale))
@@ -210,7 +211,9 @@ def _biases(steps: Sequence[Step], layers: dict[str, WeightedLayer]) -> Iterator
             yield source.name, step.name
 
 
-def _fit(layer: WeightedLayer, plan: LayerPlan, moments: Moments, *, centred: bool) -> Weight:
+def _fit(
+    layer: WeightedLayer, plan: LayerPlan, moments: Moments, solver: Solver, *, centred: bool
+) -> Weight:
     if moments.yx is None or moments.y is None:
         raise TypeError("moments without a reference")
     count, groups = max(moments.count, 1), moments.groups
@@ -220,11 +223,20 @@ def _fit(layer: WeightedLayer, plan: LayerPlan, moments: Moments, *, centred: bo
         hessian = moments.centred() / count
         cross = cross - (moments.y / count)[:, None] * np.repeat(mean, cross.shape[0] // groups, axis=0)
     hessian = (hessian + hessian.transpose(0, 2, 1)) / 2
+    ridge = RIDGE if solver.ridge is None else solver.ridge
     if plan.kind == "sd" and plan.form is not None:
-        return fit_calibrated(layer.array, plan.form, hessian, cross=cross, n_bases=max(plan.n_bases, 1))
+        return fit_calibrated(
+            layer.array,
+            plan.form,
+            hessian,
+            cross=cross,
+            damping=DAMPING if solver.damping is None else solver.damping,
+            ridge=ridge,
+            n_bases=max(plan.n_bases, 1),
+        )
     geometry = moments.geometry
     flat = geometry.to_rows(layer.array.astype(np.float64)).reshape(groups, -1, hessian.shape[1])
-    target = wanted_weight(flat, hessian, cross.reshape(flat.shape), RIDGE)
+    target = wanted_weight(flat, hessian, cross.reshape(flat.shape), ridge)
     rows = target.reshape(geometry.shape[0], geometry.rows, geometry.s)
     return quantize_int8(geometry.from_rows(rows).astype(np.float32))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,11 @@ class LayerInfo:
     op: Op
     shape: tuple[int, ...]
     groups: int = 1
+
+    @property
+    def n_weights(self) -> int:
+        """Weights of the layer, bias not included."""
+        return math.prod(self.shape)
 
     @property
     def geometry(self) -> RowGeometry:

@@ -118,6 +118,35 @@ def test_recipe_that_matches_nothing() -> None:
         sd_tvm.compress(*tiny.model(), recipe=recipe)
 
 
+def test_targets_and_sizes_are_stored(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "version: 1\nrules:\n- {target: 'type:*', kind: sd, form: {basis: codebook, bases: 4}}\n"
+        "- {target: 'type:depthwise', kind: int8}\n- {target: 're:st.m', kind: int8}\n"
+        "- {target: 'type:*', max_weights: 800, kind: int8}\nsolver: {ridge: 2.0, damping: 0.5}\n",
+        encoding="utf-8",
+    )
+    model = sd_tvm.compress(*tiny.model(), recipe=recipe, calibration=tiny.data(4))
+    kinds = {row["node"]: row["kind"] for row in model.report}
+    assert kinds == {"stem": "int8", "depthwise": "int8", "point": "int8", "conv": "sd", "fc": "int8"}
+    model.save(tmp_path / "tiny.sd")
+    again = sd_tvm.load(tmp_path / "tiny.sd")
+    assert again.recipe == model.recipe == sd_tvm.Recipe.load(recipe)
+    assert again.recipe.rules[3].max_weights == 800
+    assert again.recipe.solver.ridge == 2.0
+
+
+def test_solver_settings_reach_the_fit() -> None:
+    def conv(**solver: float) -> bytes:
+        recipe = sd_tvm.Recipe.from_dict({**sd_tvm.Recipe.default().to_dict(), "solver": solver})
+        weight = sd_tvm.compress(*tiny.model(), recipe=recipe, calibration=tiny.data(4)).weights["conv"]
+        assert isinstance(weight, SDWeight)
+        return weight.coef.tobytes() + weight.basis.tobytes()
+
+    assert conv() == conv(ridge=1.0, damping=0.1)
+    assert len({conv(), conv(ridge=50.0), conv(damping=20.0)}) == 3
+
+
 def test_skipped_layers_stay_float32() -> None:
     recipe = sd_tvm.Recipe.from_dict(
         {"version": 1, "rules": [{"op": "*", "kind": "int8"}, {"name": "conv", "kind": "skip"}]}

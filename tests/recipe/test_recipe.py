@@ -91,15 +91,73 @@ def test_selectors() -> None:
         assert [n for n, kind in chosen.items() if kind == "skip"] == names, rule
 
 
+def test_targets() -> None:
+    for target, names in (
+        ("blocks.1.project", ["blocks.1.project"]),
+        ("blocks.*.project", ["blocks.0.project", "blocks.1.project"]),
+        (r"re:blocks\.\d\.(dw|expand)", ["blocks.0.dw", "blocks.1.expand"]),
+        ("type:dense", ["classifier"]),
+        ("type:conv2d", ["stem", "blocks.0.project", "blocks.1.expand", "blocks.1.project"]),
+    ):
+        chosen = kinds(recipe({"target": target, "kind": "skip"}))
+        assert [n for n, kind in chosen.items() if kind == "skip"] == names, target
+    assert Rule.model_validate({"target": "re:a|b", "kind": "skip"}) == Rule(regex="a|b", kind="skip")
+    assert Rule.model_validate({"target": "type:*", "kind": "skip"}) == Rule(op="*", kind="skip")
+    # a layer whose name looks like a target is reached by name
+    assert Rule(name="re:a", kind="skip").select([LayerInfo("re:a", "dense", (2, 3))]) == ["re:a"]
+
+
+def test_sizes() -> None:
+    sizes = {layer.name: layer.n_weights for layer in NET}
+    assert (sizes["blocks.0.dw"], sizes["blocks.0.project"], sizes["wave"]) == (288, 512, 20480)
+    for bounds, wanted in (
+        ({"max_weights": 511}, {"blocks.0.dw"}),
+        ({"max_weights": 512}, {"blocks.0.dw", "blocks.0.project"}),
+        ({"min_weights": 20481}, {"blocks.1.expand", "blocks.1.project", "classifier"}),
+        ({"min_weights": 20480, "max_weights": 20480}, {"wave"}),
+        ({"max_weights": 1}, set()),
+    ):
+        chosen = kinds(recipe({"op": "*", **bounds, "kind": "skip"}))
+        assert {n for n, kind in chosen.items() if kind == "skip"} == wanted, bounds
+    # bounds first, then position
+    first = kinds(recipe({"op": "conv2d", "min_weights": 900, "position": "first", "kind": "skip"}))
+    assert [n for n, kind in first.items() if kind == "skip"] == ["blocks.1.expand"]
+    why = recipe({"target": "type:dense", "min_weights": 9, "kind": "skip"}).plan(NET)["classifier"].reason
+    assert why == "rule 0 (op: dense, min_weights: 9)"
+
+
+@settings(max_examples=100)
+@given(st.integers(1, 2000), st.integers(1, 2000), st.lists(st.integers(1, 2000), max_size=8))
+def test_sizes_are_inclusive(low: int, high: int, sizes: list[int]) -> None:
+    layers = [LayerInfo(str(i), "dense", (n, 1)) for i, n in enumerate(sizes)]
+    low, high = min(low, high), max(low, high)
+    found = Rule(op="*", min_weights=low, max_weights=high, kind="skip").select(layers)
+    assert found == [str(i) for i, n in enumerate(sizes) if low <= n <= high]
+
+
+def test_a_size_may_leave_nothing_but_the_name_must_match() -> None:
+    small = {"name": "classifier", "max_weights": 10, "kind": "skip"}
+    assert set(kinds(recipe(small)).values()) == {"int8"}
+    with pytest.raises(RecipeError, match=r"name: clasifier, max_weights: 10\) matches none"):
+        recipe({**small, "name": "clasifier"}).plan(NET)
+
+
 def test_a_name_with_brackets_matches_itself() -> None:
     layers = [LayerInfo("conv[0]", "conv2d", (8, 8, 3, 3))]
     assert recipe({"name": "conv[0]", "kind": "skip"}).plan(layers)["conv[0]"].kind == "skip"
 
 
 @pytest.mark.parametrize("selector", [{"name": "blocks.1.projet"}, {"regex": "blocks.1.proj"}])
-def test_a_name_that_matches_nothing_is_refused(selector: dict[str, str]) -> None:
+@pytest.mark.parametrize("spelling", ["selector", "target"])
+def test_a_name_that_matches_nothing_is_refused(selector: dict[str, str], spelling: str) -> None:
+    if spelling == "target":
+        written = (
+            {"target": f"re:{selector['regex']}"} if "regex" in selector else {"target": selector["name"]}
+        )
+    else:
+        written = selector
     with pytest.raises(RecipeError) as caught:
-        recipe({"op": "*", "kind": "int8"}, {**selector, "kind": "skip"}).plan(NET)
+        recipe({"op": "*", "kind": "int8"}, {**written, "kind": "skip"}).plan(NET)
     message = str(caught.value)
     assert "rule 1" in message
     assert next(iter(selector.values())) in message
@@ -213,10 +271,13 @@ def rules(draw: st.DrawFn) -> Rule:
             st.sampled_from([{"regex": r"a\.(b|c)+"}, {"op": "*"}, {"op": "dense"}, {"op": "depthwise"}]),
         )
     )
+    low = draw(st.one_of(st.none(), st.integers(1, 10**9)))
+    high = draw(st.one_of(st.none(), st.integers(low or 1, 10**9)))
+    bounds = {"min_weights": low, "max_weights": high}
     position = draw(st.sampled_from([{}, {"position": "first"}, {"position": "last"}]))
     kind = draw(st.sampled_from(["sd", "int8", "skip"]))
     form = draw(st.one_of(st.none(), FORMS)) if kind == "sd" else None
-    return Rule.model_validate({**selector, **position, "kind": kind, "form": form})
+    return Rule.model_validate({**selector, **bounds, **position, "kind": kind, "form": form})
 
 
 @given(st.lists(rules(), max_size=5), st.sampled_from(["int8", "skip"]))
@@ -225,6 +286,21 @@ def test_any_recipe_survives_yaml(some: list[Rule], otherwise: Any) -> None:
     again = Recipe.from_yaml(value.to_yaml())
     assert again == value
     assert again.to_yaml() == value.to_yaml()
+
+
+def test_targets_are_stored_as_what_they_mean() -> None:
+    text = "version: 1\nrules: [{target: 're:a.*', max_weights: 6000, kind: int8}]\n"
+    value = Recipe.from_yaml(text)
+    rule = {"regex": "a.*", "max_weights": 6000, "kind": "int8", "even_if_larger": False}
+    assert value.to_dict()["rules"] == [rule]
+    assert Recipe.from_yaml(value.to_yaml()) == value
+
+
+def test_keys_that_are_not_given_are_not_written() -> None:
+    """A file that was written before a key existed stays in canonical form."""
+    data = recipe({"op": "*", "kind": "int8"}).to_dict()
+    assert data["rules"] == [{"op": "*", "kind": "int8", "even_if_larger": False}]
+    assert data["solver"] == {"method": "alternating", "iterations": 30}
 
 
 def test_patterns_need_no_quotes() -> None:
@@ -248,8 +324,18 @@ def test_patterns_need_no_quotes() -> None:
         ("version: 2", "version"),
         ("version: 1\nrule: []", "rule: Extra inputs"),
         ("version: 1\nrules: [{op: '*'}]", "rules.0.kind"),
-        ("version: 1\nrules: [{kind: sd}]", "exactly one of name, regex, op"),
+        ("version: 1\nrules: [{kind: sd}]", "exactly one of target, name, regex, op"),
         ("version: 1\nrules: [{name: a, regex: a, kind: sd}]", "exactly one"),
+        ("version: 1\nrules: [{target: a, op: '*', kind: sd}]", "exactly one of target, name, regex, op"),
+        ("version: 1\nrules: [{target: 7, kind: sd}]", "target is a text, not int"),
+        ("version: 1\nrules: [{target: 'type:pool', kind: sd}]", "rules.0.op"),
+        ("version: 1\nrules: [{target: 're:(', kind: sd}]", "not a regular expression"),
+        ("version: 1\nrules: [{op: '*', max_weights: 0, kind: sd}]", "rules.0.max_weights"),
+        ("version: 1\nrules: [{op: '*', min_weights: 9, max_weights: 8, kind: sd}]", "above max_weights"),
+        ("version: 1\nrules: [{max_weights: 8, kind: sd}]", "exactly one"),
+        ("version: 1\nsolver: {ridge: 0}", "solver.ridge"),
+        ("version: 1\nsolver: {damping: .nan}", "solver.damping"),
+        ("version: 1\nsolver: {method: official, ridge: 1}", "'official' uses no data"),
         ("version: 1\nrules: [{op: pool, kind: sd}]", "rules.0.op"),
         ("version: 1\nrules: [{regex: '(', kind: sd}]", "not a regular expression"),
         ("version: 1\nrules: [{op: '*', kind: int8, form: {}}]", "kind 'sd' only"),
