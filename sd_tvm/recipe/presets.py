@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 RECIPE_VERSION = 1
+#: Weights of a layer that ``codebook64`` leaves in int8: such layers hold next to no bytes, and in a compact
+#: network the first ones carry most of the damage (docs/accuracy.md).
+SMALL_LAYER = 6000
 
 
 def _preset(form: dict[str, Any], **rest: Any) -> dict[str, Any]:
@@ -25,6 +28,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "sd-2:16": _preset({"pattern": "2:16"}),
     "sd-shared": _preset({"pattern": "shared", "kept": 0.5, "group_filters": 32}),
     "sd-codebook": _preset({"pattern": "16:16", "basis": "codebook", "bases": 16}),
+    "codebook64": {
+        "version": RECIPE_VERSION,
+        "rules": [
+            {"op": "*", "kind": "sd", "form": {"pattern": "16:16", "basis": "codebook", "bases": 64}},
+            {"op": "depthwise", "kind": "int8"},
+            {"op": "conv2d", "position": "first", "kind": "int8"},
+            {"op": "*", "max_weights": SMALL_LAYER, "kind": "int8"},
+        ],
+        "solver": {"ridge": 1.0, "damping": 0.1},
+    },
     "smartdeal": _preset(
         {"pattern": "16:16", "alphabet": "pow2-7", "basis": "slice", "slice_rows": 192},
         solver={"method": "official"},

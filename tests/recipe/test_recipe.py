@@ -142,6 +142,24 @@ def test_a_size_may_leave_nothing_but_the_name_must_match() -> None:
         recipe({**small, "name": "clasifier"}).plan(NET)
 
 
+def test_codebook64() -> None:
+    plan = Recipe.named("codebook64").plan([*NET, LayerInfo("small", "conv2d", (40, 144, 1, 1))])
+    assert {n: p.kind for n, p in plan.items()} == {
+        "stem": "int8",
+        "blocks.0.dw": "int8",
+        "blocks.0.project": "int8",
+        "blocks.1.expand": "sd",
+        "blocks.1.project": "sd",
+        "wave": "sd",
+        "classifier": "sd",
+        "small": "int8",  # 5,760 weights, though SD form is smaller
+    }
+    form = plan["classifier"].form
+    assert form is not None
+    assert (form.pattern, form.alphabet, form.basis_kind) == ("16:16", "two-term", "codebook")
+    assert plan["classifier"].n_bases == 64
+
+
 def test_a_name_with_brackets_matches_itself() -> None:
     layers = [LayerInfo("conv[0]", "conv2d", (8, 8, 3, 3))]
     assert recipe({"name": "conv[0]", "kind": "skip"}).plan(layers)["conv[0]"].kind == "skip"
