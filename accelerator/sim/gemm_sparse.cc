@@ -13,6 +13,7 @@ using isa::RowKind;
 using isa::WMode;
 
 constexpr uint64_t kLeastPixels = 8;       // fewer leave most lanes of TapsFn unused
+constexpr uint64_t kMaxBlocks = 8 << 20;   // bytes of packed inputs that are kept
 constexpr uint64_t kMaxPlanes = 4 << 20;   // bytes; what INP can hold and room for padding
 constexpr uint64_t kBlockPositions = 384;  // of the sums of one filter, to stay in the L1 cache
 constexpr uint64_t kVector = 32;           // bytes that TapsFn reads at once
@@ -115,6 +116,9 @@ class TapsGemm {
   /*! \brief Planes [channel][y phase][x phase][row][column]; signed bytes plus 128. */
   void MakePlanes() {
     ListRowOffsets();
+    const InputKey key = task_.KeyOfInputs(blocks_);
+    if (key == task_.scratch.planes_key) return;
+    task_.scratch.planes_key = key;
     std::vector<uint8_t>& planes = task_.scratch.planes;
     const uint64_t size = channel_ * blocks_.count * 16 + kVector;
     if (planes.size() < size) planes.resize(size);
@@ -214,7 +218,6 @@ class TapsGemm {
       for (uint32_t group = 0; group < groups_; ++group, sums += 3 * stride_) {
         const size_t segment = (size_t{slice} * groups_ + group) * kTileFilters + f;
         const uint32_t first = weights.starts[segment];
-        for (int k = 0; k < 3; ++k) std::fill_n(sums + k * stride_, positions, 0);
         Kernels().taps(input, task_.scratch.taps.data() + first,
                        weights.starts[segment + 1] - first, chain_, sums, stride_, positions);
       }
@@ -278,19 +281,28 @@ class TriplesGemm {
     sums.resize(tiles * kTileFilters * kBlockPixels);
     ListTiles();
     const uint64_t rows = task_.geometry.rows;
-    const uint64_t planes = std::max((FirstLane(task_) + 3 * rows), blocks_.count * 16);
-    Grow(&task_.scratch.planes, planes * kBlockPixels);
-    Grow(&task_.scratch.block, rows * kTripleBytes);
     const uint64_t chunks = (rows + kChunkRows - 1) / kChunkRows;
+    const InputKey key = task_.KeyOfInputs(blocks_);
+    const bool packed = key == task_.scratch.blocks_key;
+    const bool keep = (pixels + kBlockPixels) * rows <= kMaxBlocks / 6;
+    if (!packed) {
+      const uint64_t planes = std::max((FirstLane(task_) + 3 * rows), blocks_.count * 16);
+      Grow(&task_.scratch.block_planes, planes * kBlockPixels);
+      const uint64_t blocks = keep ? RoundUp(pixels, kBlockPixels) / kBlockPixels : 1;
+      Grow(&task_.scratch.blocks, blocks * rows * kTripleBytes);
+      task_.scratch.blocks_key = keep ? key : InputKey();
+    }
     for (uint64_t first = 0; first < pixels; first += kBlockPixels) {
       const uint64_t n = std::min<uint64_t>(kBlockPixels, pixels - first);
-      const uint64_t padded = RoundUp(n, 16);
-      Pack(first, n, rows);
+      const uint64_t padded = n <= 8 ? 8 : RoundUp(n, 16);
+      uint8_t* block = task_.scratch.blocks.data();
+      if (keep) block += first / kBlockPixels * rows * kTripleBytes;
+      if (!packed) Pack(first, n, rows, block);
       for (uint64_t i = 0; i < tiles * kTileFilters; ++i) {
         std::fill_n(sums.data() + i * kBlockPixels, padded, start_[i]);
       }
       for (uint64_t chunk = 0; chunk < chunks; ++chunk) {
-        for (uint64_t tile = 0; tile < tiles; ++tile) SumChunk(tile, chunk, padded);
+        for (uint64_t tile = 0; tile < tiles; ++tile) SumChunk(block, tile, chunk, padded);
       }
       for (uint64_t tile = 0; tile < tiles; ++tile) {
         Kernels().scatter(sums.data() + tile * kTileFilters * kBlockPixels, kBlockPixels,
@@ -316,7 +328,7 @@ class TriplesGemm {
   }
 
   /*! \brief Inputs of n pixels from `first` on, as the kernel reads them. */
-  void Pack(uint64_t first, uint64_t n, uint64_t rows) {
+  void Pack(uint64_t first, uint64_t n, uint64_t rows, uint8_t* to) {
     const isa::Gemm& gemm = task_.gemm;
     uint64_t offset[kBlockPixels] = {};  // of a pixel, bytes; those beyond n repeat the first word
     for (uint64_t p = 0; p < n; ++p) {
@@ -324,7 +336,7 @@ class TriplesGemm {
       const uint64_t ox = (first + p) % gemm.n_ox;
       offset[p] = (oy * gemm.inp_oy + ox * gemm.inp_ox) * 16;
     }
-    uint8_t* planes = task_.scratch.planes.data();
+    uint8_t* planes = task_.scratch.block_planes.data();
     for (uint64_t block = 0; block < blocks_.count; ++block) {
       const uint64_t word = task_.InputBase(blocks_) + block * gemm.inp_cb;
       const uint8_t* words = task_.unit.memories.Word(isa::Mem::kInp, word);
@@ -334,18 +346,17 @@ class TriplesGemm {
         Kernels().transpose(sources, planes + block * 16 * kBlockPixels + p, kBlockPixels, 0);
       }
     }
-    Kernels().pack_triples(planes + FirstLane(task_) * kBlockPixels, rows, task_.is_signed,
-                           task_.scratch.block.data());
+    Kernels().pack_triples(planes + FirstLane(task_) * kBlockPixels, rows, task_.is_signed, to);
   }
 
-  void SumChunk(uint64_t tile, uint64_t chunk, uint64_t pixels) {
+  void SumChunk(const uint8_t* block, uint64_t tile, uint64_t chunk, uint64_t pixels) {
     const SparseTile& weights = *weights_[tile];
     int32_t* sums = task_.scratch.filter_sums.data() + tile * kTileFilters * kBlockPixels;
     for (uint64_t f = 0; f < kTileFilters; ++f) {
       const uint32_t first = weights.starts[chunk * kTileFilters + f];
       const uint32_t last = weights.starts[chunk * kTileFilters + f + 1];
       if (first == last) continue;
-      Kernels().triples(task_.scratch.block.data(), weights.triples.data() + first, last - first,
+      Kernels().triples(block, weights.triples.data() + first, last - first,
                         sums + f * kBlockPixels, pixels);
     }
   }

@@ -50,6 +50,23 @@ uint64_t GemmTask::InputBase(const ChannelBlocks& blocks) const {
   return (gemm.inp + blocks.first * gemm.inp_cb) % kInpAddresses;
 }
 
+InputKey GemmTask::KeyOfInputs(const ChannelBlocks& blocks) const {
+  return {unit.memories.inp_version(),
+          InputBase(blocks),
+          blocks.count,
+          first_filter(0) / setw.mg * uint64_t{setw.cg} % 16,
+          gemm.inp_cb,
+          gemm.n_oy,
+          gemm.n_ox,
+          gemm.inp_oy,
+          gemm.inp_ox,
+          gemm.inp_ky,
+          setw.inp_kx,
+          setw.n_ky << 8 | setw.n_kx,
+          setw.cg,
+          is_signed ? 1ULL : 0ULL};
+}
+
 void GemmTask::CheckInput(uint64_t tile) {
   const ChannelBlocks blocks = Blocks(tile);
   if (blocks.first == checked_.first && blocks.count == checked_.count) return;

@@ -60,6 +60,8 @@ class GemmTask {
   uint64_t InputBase(const ChannelBlocks& blocks) const;
   /*! \brief INP words between the first and the last one of a channel block. */
   uint64_t input_span() const { return span_; }
+  /*! \brief All that the inputs of a tile depend on. */
+  InputKey KeyOfInputs(const ChannelBlocks& blocks) const;
   /*! \brief Lists where the inputs of each pixel are, in scratch.pixels, with scratch.sums. */
   void ListPixels(const ChannelBlocks& blocks);
 

@@ -64,6 +64,7 @@ void PackPairPortable(const uint8_t* row0, const uint8_t* row1, int16_t* to) {
 void TapsPortable(const uint8_t* input, const TapPair* pairs, size_t n, size_t chain, int32_t* sums,
                   size_t stride, size_t pixels) {
   (void)chain;
+  for (size_t k = 0; k < 3; ++k) std::fill_n(sums + k * stride, pixels, 0);
   for (size_t i = 0; i < n; ++i) {
     for (size_t row = 0; row < 2; ++row) {
       const uint8_t* x = input + pairs[i].offset[row];

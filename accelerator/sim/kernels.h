@@ -48,7 +48,7 @@ struct TapPair {
 };
 
 /*!
- * \brief sums[k * stride + p] += sum over pairs, i of input[offset[i] + p] * code[k] of row i.
+ * \brief sums[k * stride + p] = sum over pairs, i of input[offset[i] + p] * code[k] of row i.
  *
  * \param chain Pairs whose products add up in int16 whatever the input is.
  * \param pixels Multiple of 32.
@@ -82,7 +82,8 @@ struct TriplePair {
  */
 using PackTriplesFn = void (*)(const uint8_t* planes, size_t rows, bool is_signed, uint8_t* block);
 
-/*! \brief sums[p] += sum over pairs, rows, channels; pixels: multiple of 16, <= kBlockPixels. */
+/*! \brief sums[p] += sum over pairs, rows, channels; pixels: 8 or a multiple of 16, <=
+ * kBlockPixels. */
 using TriplesFn = void (*)(const uint8_t* block, const TriplePair* pairs, size_t n, int32_t* sums,
                            size_t pixels);
 

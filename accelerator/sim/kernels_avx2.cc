@@ -141,39 +141,51 @@ SD_AVX2 void PackPairAvx2(const uint8_t* row0, const uint8_t* row1, int16_t* to)
   StoreVector(to + 16, _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(a, b)));
 }
 
-// Adds the int16 sums of pixels 0-7 16-23 (low) and 8-15 24-31 (high) to their int32.
-SD_AVX2 inline void FlushTaps(__m256i low, __m256i high, int32_t* sums) {
-  AddVector(sums, _mm256_cvtepi16_epi32(_mm256_castsi256_si128(low)));
-  AddVector(sums + 8, _mm256_cvtepi16_epi32(_mm256_castsi256_si128(high)));
-  AddVector(sums + 16, _mm256_cvtepi16_epi32(_mm256_extracti128_si256(low, 1)));
-  AddVector(sums + 24, _mm256_cvtepi16_epi32(_mm256_extracti128_si256(high, 1)));
+// int16 sums add up in int32, even and odd lanes apart (pmaddwd with 1 and 0), until all pairs are
+// in.
+SD_AVX2 void TapsBlock(const uint8_t* x, const TapPair* pairs, size_t n, size_t chain,
+                       int32_t* sums, size_t stride) {
+  const __m256i even = _mm256_set1_epi32(1);
+  const __m256i odd = _mm256_set1_epi32(1 << 16);
+  __m256i wide[12];  // [code][pixels 0-7 16-23, 8-15 24-31][even, odd]
+  for (__m256i& sum : wide) sum = _mm256_setzero_si256();
+  for (size_t i = 0; i < n;) {
+    const size_t end = std::min(n, i + chain);
+    __m256i half[6];
+    SD_UNROLL
+    for (int s = 0; s < 6; ++s) half[s] = _mm256_setzero_si256();
+    for (; i < end; ++i) {
+      const __m256i x0 = LoadVector(x + pairs[i].offset[0]);
+      const __m256i x1 = LoadVector(x + pairs[i].offset[1]);
+      const __m256i x_low = _mm256_unpacklo_epi8(x0, x1);
+      const __m256i x_high = _mm256_unpackhi_epi8(x0, x1);
+      SD_UNROLL
+      for (int k = 0; k < 3; ++k) {
+        const __m256i code = _mm256_set1_epi32(pairs[i].code[k]);
+        half[2 * k] = _mm256_add_epi16(half[2 * k], _mm256_maddubs_epi16(x_low, code));
+        half[2 * k + 1] = _mm256_add_epi16(half[2 * k + 1], _mm256_maddubs_epi16(x_high, code));
+      }
+    }
+    SD_UNROLL
+    for (int s = 0; s < 6; ++s) {
+      wide[2 * s] = _mm256_add_epi32(wide[2 * s], _mm256_madd_epi16(half[s], even));
+      wide[2 * s + 1] = _mm256_add_epi32(wide[2 * s + 1], _mm256_madd_epi16(half[s], odd));
+    }
+  }
+  SD_UNROLL
+  for (int s = 0; s < 6; ++s) {
+    const __m256i low = _mm256_unpacklo_epi32(wide[2 * s], wide[2 * s + 1]);
+    const __m256i high = _mm256_unpackhi_epi32(wide[2 * s], wide[2 * s + 1]);
+    int32_t* to = sums + s / 2 * stride + s % 2 * 8;
+    StoreVector(to, _mm256_permute2x128_si256(low, high, 0x20));
+    StoreVector(to + 16, _mm256_permute2x128_si256(low, high, 0x31));
+  }
 }
 
 SD_AVX2 void TapsAvx2(const uint8_t* input, const TapPair* pairs, size_t n, size_t chain,
                       int32_t* sums, size_t stride, size_t pixels) {
   for (size_t p = 0; p < pixels; p += 32) {
-    const uint8_t* x = input + p;
-    for (size_t i = 0; i < n;) {
-      const size_t end = std::min(n, i + chain);
-      __m256i low[3];
-      __m256i high[3];
-      SD_UNROLL
-      for (int k = 0; k < 3; ++k) low[k] = high[k] = _mm256_setzero_si256();
-      for (; i < end; ++i) {
-        const __m256i x0 = LoadVector(x + pairs[i].offset[0]);
-        const __m256i x1 = LoadVector(x + pairs[i].offset[1]);
-        const __m256i x_low = _mm256_unpacklo_epi8(x0, x1);
-        const __m256i x_high = _mm256_unpackhi_epi8(x0, x1);
-        SD_UNROLL
-        for (int k = 0; k < 3; ++k) {
-          const __m256i code = _mm256_set1_epi32(pairs[i].code[k]);
-          low[k] = _mm256_add_epi16(low[k], _mm256_maddubs_epi16(x_low, code));
-          high[k] = _mm256_add_epi16(high[k], _mm256_maddubs_epi16(x_high, code));
-        }
-      }
-      SD_UNROLL
-      for (int k = 0; k < 3; ++k) FlushTaps(low[k], high[k], sums + k * stride + p);
-    }
+    TapsBlock(input + p, pairs, n, chain, sums + p, stride);
   }
 }
 
@@ -249,6 +261,23 @@ SD_AVX2 void TriplesBlock(const uint8_t* block, const TriplePair* pairs, size_t 
   }
 }
 
+// 8 pixels; three sums, as one would wait for itself.
+SD_AVX2 void TriplesHalf(const uint8_t* block, const TriplePair* pairs, size_t n, int32_t* sums) {
+  __m256i sum[3] = {LoadVector(sums), _mm256_setzero_si256(), _mm256_setzero_si256()};
+  for (size_t i = 0; i < n; ++i) {
+    const uint8_t* x0 = block + pairs[i].offset[0];
+    const uint8_t* x1 = block + pairs[i].offset[1];
+    const __m256i third = _mm256_unpacklo_epi16(LoadVector(x0 + 64), LoadVector(x1 + 64));
+    const __m256i w0 = _mm256_set1_epi32(pairs[i].weight[0]);
+    const __m256i w1 = _mm256_set1_epi32(pairs[i].weight[1]);
+    const __m256i w2 = _mm256_set1_epi32(pairs[i].weight[2]);
+    sum[0] = _mm256_add_epi32(sum[0], _mm256_madd_epi16(LoadVector(x0), w0));
+    sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(LoadVector(x1), w1));
+    sum[2] = _mm256_add_epi32(sum[2], _mm256_madd_epi16(third, w2));
+  }
+  StoreVector(sums, _mm256_add_epi32(_mm256_add_epi32(sum[0], sum[1]), sum[2]));
+}
+
 SD_AVX2 void TriplesAvx2(const uint8_t* block, const TriplePair* pairs, size_t n, int32_t* sums,
                          size_t pixels) {
   switch (pixels / 16) {
@@ -258,8 +287,10 @@ SD_AVX2 void TriplesAvx2(const uint8_t* block, const TriplePair* pairs, size_t n
       return TriplesBlock<3>(block, pairs, n, sums);
     case 2:
       return TriplesBlock<2>(block, pairs, n, sums);
-    default:
+    case 1:
       return TriplesBlock<1>(block, pairs, n, sums);
+    default:
+      return TriplesHalf(block, pairs, n, sums);
   }
 }
 
@@ -341,8 +372,11 @@ SD_AVX2 inline __m256i Requant8(__m256i x, const RequantWords& words, int i, boo
   const __m256i m0 = LoadVector(words.m0 + i);
   x = _mm256_sllv_epi32(x, LoadVector(words.left + i));
   const __m256i even = HighProduct(x, m0);
-  const __m256i odd = HighProduct(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(m0, 32));
-  const __m256i high = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+  // Of the odd lanes, in the high halves.
+  const __m256i nudge = _mm256_set1_epi64x(int64_t{1} << 30);
+  const __m256i product = _mm256_mul_epi32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(m0, 32));
+  const __m256i odd = _mm256_slli_epi64(_mm256_add_epi64(product, nudge), 1);
+  const __m256i high = _mm256_blend_epi32(even, odd, 0xAA);
   const __m256i one = _mm256_set1_epi32(1);
   const __m256i mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, right), one);
   const __m256i negative = _mm256_srai_epi32(high, 31);  // -1 where high < 0

@@ -18,6 +18,7 @@ void Memories::Reset(const std::array<uint32_t, isa::kNumMem>& words) {
   if (widened_.size() < static_cast<size_t>(inp) * 16)
     widened_.resize(static_cast<size_t>(inp) * 16);
   widened_state_.assign(inp, kStale);
+  ++inp_version_;
 }
 
 int64_t Memories::FirstUnwritten(isa::Mem mem, uint64_t first, uint64_t count) const {
@@ -30,7 +31,10 @@ int64_t Memories::FirstUnwritten(isa::Mem mem, uint64_t first, uint64_t count) c
 void Memories::MarkWritten(isa::Mem mem, uint64_t first, uint64_t count) {
   if (count == 0) return;
   std::memset(At(mem).written.data() + first, 1, count);
-  if (mem == isa::Mem::kInp) std::memset(widened_state_.data() + first, kStale, count);
+  if (mem == isa::Mem::kInp) {
+    std::memset(widened_state_.data() + first, kStale, count);
+    ++inp_version_;
+  }
 }
 
 const int16_t* Memories::WidenedInput(uint64_t first, uint64_t last, bool is_signed) {

@@ -41,8 +41,13 @@ class Memories {
   void MarkWritten(isa::Mem mem, uint64_t first, uint64_t count);
   void MarkWritten(isa::Mem mem, uint64_t word) {
     At(mem).written[word] = 1;
-    if (mem == isa::Mem::kInp) widened_state_[word] = kStale;
+    if (mem == isa::Mem::kInp) {
+      widened_state_[word] = kStale;
+      ++inp_version_;
+    }
   }
+  /*! \brief Changes with every write to INP. */
+  uint64_t inp_version() const { return inp_version_; }
 
   /*!
    * \brief INP as int16 lanes, 16 a word; words [first, last] are up to date.
@@ -63,6 +68,7 @@ class Memories {
   Memory& At(isa::Mem mem) { return memories_[static_cast<int>(mem)]; }
 
   std::array<Memory, isa::kNumMem> memories_;
+  uint64_t inp_version_ = 0;
   std::vector<int16_t> widened_;
   std::vector<uint8_t> widened_state_;  // of Widened, one a word
 };

@@ -1,6 +1,7 @@
 #ifndef SD_SIM_WORKSPACE_H_
 #define SD_SIM_WORKSPACE_H_
 
+#include <array>
 #include <vector>
 
 #include "kernels.h"
@@ -11,15 +12,21 @@
 
 namespace sd {
 
+/*! \brief What inputs in another order were made from: equal keys, equal bytes. */
+using InputKey = std::array<uint64_t, 14>;
+
 /*! \brief Buffers of a GEMM, kept from one to the next; what they hold is of no consequence. */
 struct GemmScratch {
-  std::vector<uint8_t*> sums;        // ACC words of a tile, by pixel
-  std::vector<Pixel> pixels;         // of a tile
-  std::vector<int32_t> offsets;      // of a pixel's inputs
-  std::vector<int16_t> weights;      // raw weights of a tile
-  std::vector<uint8_t> bases;        // of a tile's codebook ids
-  std::vector<uint8_t> planes;       // inputs, channel by channel
-  std::vector<uint8_t> block;        // inputs, as TriplesFn reads them
+  std::vector<uint8_t*> sums;    // ACC words of a tile, by pixel
+  std::vector<Pixel> pixels;     // of a tile
+  std::vector<int32_t> offsets;  // of a pixel's inputs
+  std::vector<int16_t> weights;  // raw weights of a tile
+  std::vector<uint8_t> bases;    // of a tile's codebook ids
+  std::vector<uint8_t> planes;   // inputs, channel by channel
+  InputKey planes_key = {};
+  std::vector<uint8_t> block_planes;  // inputs of one block of pixels, channel by channel
+  std::vector<uint8_t> blocks;        // inputs of all of them, as TriplesFn reads them
+  InputKey blocks_key = {};
   std::vector<int32_t> row_offsets;  // of rows' inputs in planes
   std::vector<TapPair> taps;         // of a tile, with those offsets
   std::vector<int32_t> coefficient_sums;
