@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.compression import compress
     from sd_tvm.errors import (
+        BudgetError,
         CalibrationError,
         CodegenError,
         ConfigError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from sd_tvm.profiling import profile
     from sd_tvm.recipe import Recipe
     from sd_tvm.report import Report
+    from sd_tvm.tradeoff import SensitivityReport, sensitivity
 
 __version__ = "0.1.0"
 
@@ -48,6 +50,7 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "sd_tvm.accelerator.config": ("AcceleratorConfig",),
     "sd_tvm.compression": ("compress",),
     "sd_tvm.errors": (
+        "BudgetError",
         "CalibrationError",
         "CodegenError",
         "ConfigError",
@@ -70,11 +73,13 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "sd_tvm.profiling": ("profile",),
     "sd_tvm.recipe": ("Recipe",),
     "sd_tvm.report": ("Report",),
+    "sd_tvm.tradeoff": ("SensitivityReport", "sensitivity"),
 }
 _HOME: dict[str, str] = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = [
     "AcceleratorConfig",
+    "BudgetError",
     "CalibrationError",
     "CodegenError",
     "CompressedModel",
@@ -91,6 +96,7 @@ __all__ = [
     "Report",
     "SDError",
     "ScheduleError",
+    "SensitivityReport",
     "UnsupportedDTypeError",
     "UnsupportedModelError",
     "VersionError",
@@ -98,6 +104,7 @@ __all__ = [
     "load",
     "load_model",
     "profile",
+    "sensitivity",
 ]
 
 

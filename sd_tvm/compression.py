@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,10 @@ if TYPE_CHECKING:
     from sd_tvm.model import CompressedModel
     from sd_tvm.recipe import LayerPlan, Recipe
     from sd_tvm.relay_passes._weights import WeightedLayer
+    from sd_tvm.tradeoff.budget import Budget
     from sd_tvm.weights.tensor import Weight
+
+_LOG = logging.getLogger(__name__)
 
 #: Called with (step, done, total); total 0 when it is unknown.
 Progress = Callable[[str, int, int], None]
@@ -27,6 +31,7 @@ def compress(
     *,
     recipe: Recipe | str | Path | None = None,
     calibration: Any = None,
+    budget: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> CompressedModel:
     """Compress a trained network.
@@ -44,6 +49,10 @@ def compress(
     calibration
         Representative inputs, no labels: an array with examples along its first axis, or an iterable of
         examples. None: weights are fitted without data and activation scales are computed at run time.
+    budget
+        Instead of a recipe: ``{"size": 7.0}``, the file is to be at least 7 times smaller than float32. Each
+        layer's form is then chosen by its measured error (:mod:`sd_tvm.tradeoff`); needs calibration data,
+        at least two examples, better 50. The chosen recipe is stored with the model.
     progress
         Called with (step, done, total).
 
@@ -59,12 +68,15 @@ def compress(
         If the recipe is invalid or one of its patterns matches nothing.
     CalibrationError
         If the calibration data do not fit the model.
+    BudgetError
+        If the budget is invalid, comes with a recipe or without calibration data, or cannot be met.
     """
     from sd_tvm.frontends import load_model
     from sd_tvm.recipe import Recipe
     from sd_tvm.relay_passes.pipeline import simplify
 
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load("default" if recipe is None else recipe)
+    goal = None if budget is None else _checked_budget(budget, recipe, calibration)
     report = progress or (lambda _step, _done, _total: None)
     report("import", 0, 1)
     mod = load_model(model, example_inputs)
@@ -72,19 +84,55 @@ def compress(
         mod = step(mod)
     report("import", 1, 1)
     if calibration is None:
-        return _store(mod, *_without_data(mod, chosen, report), chosen, (NOT_CALIBRATED,))
-    examples = _examples(calibration)
+        return _warned(_store(mod, *_without_data(mod, chosen, report), chosen, (NOT_CALIBRATED,)))
+    examples = examples_of(calibration)
     mod = _calibrated(mod, examples, chosen, report)
+    if goal is not None:
+        from sd_tvm.tradeoff.budget import compress_to_budget
+
+        return _warned(compress_to_budget(mod, examples, goal, report, _store))
     if chosen.solver.method == "official":
-        return _store(mod, *_without_data(mod, chosen, report), chosen, ())
+        return _warned(_store(mod, *_without_data(mod, chosen, report), chosen))
     from sd_tvm.calibration.sequential import fit_in_order
 
     fitted = fit_in_order(mod, examples, chosen, report)
-    return _store(fitted.module, fitted.weights, fitted.errors, chosen, ())
+    return _warned(_store(fitted.module, fitted.weights, fitted.errors, chosen))
 
 
-def _examples(calibration: Any) -> Any:
-    """The data in a form that can be read twice: an array as it is, anything else as a list."""
+def _warned(model: CompressedModel) -> CompressedModel:
+    """The model, its layers' warnings logged."""
+    for row in model.report:
+        if "warning" in row:
+            _LOG.warning("%s: %s", row["node"], row["warning"])
+    return model
+
+
+def _checked_budget(budget: Any, recipe: Any, calibration: Any) -> Budget:
+    from sd_tvm.errors import BudgetError
+    from sd_tvm.tradeoff.budget import Budget
+
+    goal = Budget.parse(budget)
+    if recipe is not None:
+        raise BudgetError(
+            "a budget and a recipe", expected="one of them: a budget chooses the recipe", fix="drop one"
+        )
+    if calibration is None:
+        raise BudgetError(
+            "a budget without calibration data",
+            expected="representative inputs, on which errors are measured",
+            fix="pass calibration=",
+        )
+    return goal
+
+
+def examples_of(calibration: Any) -> Any:
+    """The data in a form that can be read twice: an array as it is, anything else as a list.
+
+    Raises
+    ------
+    CalibrationError
+        If it is no data.
+    """
     from sd_tvm.errors import CalibrationError
 
     if hasattr(calibration, "__array__"):
@@ -133,7 +181,12 @@ def _without_data(mod: Any, recipe: Recipe, report: Progress) -> tuple[dict[str,
 
 
 def _store(
-    mod: Any, weights: dict[str, Weight], errors: dict[str, float], recipe: Recipe, notes: tuple[str, ...]
+    mod: Any,
+    weights: dict[str, Weight],
+    errors: dict[str, float],
+    recipe: Recipe,
+    notes: tuple[str, ...] = (),
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> CompressedModel:
     from sd_tvm.format import QParams, StoredModel
     from sd_tvm.model import CompressedModel
@@ -150,14 +203,19 @@ def _store(
         name: QParams(q.scale, q.zero_point, q.dtype) for name, q in graph_activations(mod).items()
     }
     rows = [
-        _row(nodes[layer.var], layer, plans[layer.info.name], errors.get(layer.info.name)) for layer in layers
+        _row(nodes[layer.var], layer, plans[layer.info.name], errors.get(layer.info.name))
+        | dict((facts or {}).get(layer.info.name, {}))
+        for layer in layers
     ]
+    notes += tuple(f"{row['node']}: {row['warning']}" for row in rows if "warning" in row)
     return CompressedModel(
         StoredModel(graph.to_json(), tensors, stored, activations, recipe, rows, package_versions()), notes
     )
 
 
 def _row(name: str, layer: WeightedLayer, plan: LayerPlan, error: float | None) -> dict[str, Any]:
+    from sd_tvm.tradeoff.warn import larger_than_int8
+
     row: dict[str, Any] = {
         "node": name,
         "op": layer.info.op,
@@ -167,4 +225,7 @@ def _row(name: str, layer: WeightedLayer, plan: LayerPlan, error: float | None) 
     }
     if error is not None:
         row["relative_output_error"] = round(error, 6)
+    larger = larger_than_int8(plan.sd_bytes, plan.int8_bytes) if plan.kind == "sd" and plan.sd_bytes else None
+    if larger:
+        row["warning"] = larger
     return row

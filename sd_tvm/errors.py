@@ -52,6 +52,20 @@ class CalibrationError(SDError):
     """Calibration data is missing or unusable."""
 
 
+class BudgetError(SDError):
+    """A budget is invalid or cannot be met; the message says what can be reached.
+
+    Attributes
+    ----------
+    best
+        Best value of the budget's quantity that can be reached, None where the budget itself is wrong.
+    """
+
+    def __init__(self, found: str, *, expected: str = "", fix: str = "", best: float | None = None) -> None:
+        super().__init__(found, expected=expected, fix=fix)
+        self.best = best
+
+
 class UnsupportedModelError(SDError):
     """A model cannot be imported (dynamic shape, control flow, several functions)."""
 

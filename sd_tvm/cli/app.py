@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from sd_tvm.cli import compile as compile_command
-from sd_tvm.cli import compress, console, demo, diff, explore, inspect, profile, run
+from sd_tvm.cli import compress, console, demo, diff, explore, inspect, profile, run, sensitivity
 from sd_tvm.errors import OptionError, SDError
 
 EXIT_ERROR = 2
@@ -60,6 +60,7 @@ app = typer.Typer(
 #: Commands in the order of the help page.
 COMMANDS: dict[str, Any] = {
     "compress": compress.compress,
+    "sensitivity": sensitivity.sensitivity,
     "inspect": inspect.inspect,
     "compile": compile_command.compile_model,
     "run": run.run,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from sd_tvm.cli import console, inputs
 
@@ -13,10 +14,16 @@ from sd_tvm.cli import console, inputs
 def compress(
     model: Annotated[str, typer.Argument(help="A .pt2 or .onnx file, or package.module:callable.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .sd file to write.")],
-    recipe: Annotated[str, typer.Option(help="Name of a preset, or a YAML file.")] = "default",
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of a preset, or a YAML file.  [default: default]")
+    ] = None,
     calibration: Annotated[
         str | None,
         typer.Option(help=f"Representative inputs, without labels: {inputs.KINDS}. Default: not calibrated."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Instead of a recipe: size=7, a file 7 times smaller than float32, or more."),
     ] = None,
     shape: Annotated[
         str | None, typer.Option(help="Input shape for models that leave it open, e.g. 1,3,224,224.")
@@ -26,19 +33,21 @@ def compress(
     import sd_tvm
 
     inputs.check_folder_of(output)
+    limits = inputs.parse_budget(budget)
     examples = None if calibration is None else inputs.read_arrays(calibration)
     with console.progress() as report:
         compressed = sd_tvm.compress(
             model,
             inputs.parse_shape(shape),
-            recipe=sd_tvm.Recipe.load(recipe),
+            recipe=None if recipe is None else sd_tvm.Recipe.load(recipe),
             calibration=examples[0] if examples and len(examples) == 1 else examples,
+            budget=limits,
             progress=report,
         )
         size = compressed.save(output)
     out = console.out()
     for note in compressed.notes:
-        console.err().print(f"[yellow]note:[/] {note}")
+        console.err().print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
     out.print(
         f"{output}: {size:,} bytes, {compressed.fp32_bytes / size:.2f}x smaller than float32 "
         f"({compressed.fp32_bytes:,} bytes)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,12 +15,15 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 from sd_tvm.errors import SDError
 
 #: Called with (step, done, total); total 0 means that the number of steps is unknown.
 Reporter = Callable[[str, int, int], None]
+#: A log hears of a long step every so many seconds.
+LOG_SECONDS = 15.0
 
 
 def out() -> Console:
@@ -60,15 +64,23 @@ def progress() -> Iterator[Reporter]:
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
     console = err()
-    if not console.is_terminal:  # a log: one line a step
-        started: set[str] = set()
+    if not console.is_terminal:  # a log: one line a step, and how far a long one is
+        started: dict[str, float] = {}
+        last = [0.0]
 
-        def log(step: str, _done: int, total: int) -> None:
+        def log(step: str, done: int, total: int) -> None:
+            now = time.monotonic()
             if step not in started:
-                started.add(step)
+                started[step] = last[0] = now
                 console.print(f"{step} ({total} steps)" if total > 1 else step)
+            elif 0 < done < total and now - last[0] >= LOG_SECONDS:
+                last[0] = now
+                left = (now - started[step]) * (total - done) / done
+                console.print(f"{step} {done}/{total}, about {left:.0f} s left")
 
         with quiet_libraries():
             yield log

@@ -102,3 +102,26 @@ def parse_shape(text: str | None) -> Any:
             f"--shape {text!r}", expected="positive integers like 1,3,224,224", fix="correct it"
         )
     return np.zeros(shape, dtype=np.float32)
+
+
+def parse_budget(text: str | None) -> dict[str, float] | None:
+    """A budget like ``size=7``, None for None.
+
+    Raises
+    ------
+    OptionError
+        If it is not written like one; what it may limit is the library's to check.
+    """
+    if text is None:
+        return None
+    budget: dict[str, float] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = None
+        if not key.strip() or not equals or number is None or key.strip() in budget:
+            raise OptionError(f"--budget {text!r}", expected="quantity=number, like size=7", fix="correct it")
+        budget[key.strip()] = number
+    return budget

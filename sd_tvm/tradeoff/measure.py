@@ -1,0 +1,258 @@
+"""Measuring: every layer in every option, error of its output on calibration examples.
+
+Half of the examples (every other one) fit the weight, the other half tells its error, so a fit that knows
+nothing but its own examples shows. Layers are measured one by one: inputs and outputs are those of the
+float32 network, nothing else is compressed. Only second moments of the inputs are kept, never activations of
+several examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sd_tvm._blas import one_blas_thread
+from sd_tvm.calibration.data import batches_of
+from sd_tvm.calibration.interpreter import Interpreter
+from sd_tvm.calibration.moments import F64, MomentObserver, Moments
+from sd_tvm.calibration.sequential import _biases
+from sd_tvm.decompose.calibrated import fit_calibrated
+from sd_tvm.errors import CalibrationError
+from sd_tvm.recipe import Form
+from sd_tvm.relay_passes._fit import quantize_int8
+from sd_tvm.relay_passes._rewrite import IRModule
+from sd_tvm.relay_passes._weights import WeightedLayer, weighted_layers
+from sd_tvm.tradeoff.model import LayerSensitivity, OptionRow, SensitivityReport, frontier
+from sd_tvm.tradeoff.options import checked_options, option_nbytes
+from sd_tvm.tradeoff.warn import warnings_of
+from sd_tvm.weights.tensor import SDWeight, Weight
+
+#: Called with (step, done, total).
+Progress = Callable[[str, int, int], None]
+
+ONE_EXAMPLE = (
+    "one calibration example: errors are those of the fitted example itself, which flatters; "
+    "pass at least two, better some 50"
+)
+ALONE = (
+    "each layer alone, with the inputs of the float32 network; in the compressed network later layers make "
+    "up for part of the error of earlier ones"
+)
+
+
+def sensitivity(
+    model: Any,
+    calibration: Any,
+    *,
+    example_inputs: Any = None,
+    options: Mapping[str, Form | None] | Sequence[str] | None = None,
+    title: str = "sensitivity",
+    progress: Progress | None = None,
+) -> SensitivityReport:
+    """Measure what each form of each layer costs.
+
+    Parameters
+    ----------
+    model, example_inputs
+        As :func:`sd_tvm.compress`.
+    calibration
+        Representative inputs, as :func:`sd_tvm.compress` takes them. Every other one is held out.
+    options
+        Forms by name (None is int8), or names among :data:`~sd_tvm.tradeoff.options.OPTIONS`; None is these.
+    title
+        Heading of the report.
+    progress
+        Called with (step, done, total).
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the model cannot be imported.
+    CalibrationError
+        If the calibration data do not fit the model.
+    BudgetError
+        If an option is unknown.
+    """
+    from sd_tvm.compression import examples_of
+    from sd_tvm.frontends import load_model
+    from sd_tvm.relay_passes.pipeline import simplify
+
+    chosen = checked_options(options)
+    examples = examples_of(calibration)
+    mod = load_model(model, example_inputs)
+    for step in simplify():
+        mod = step(mod)
+    return measure(mod, examples, chosen, title=title, progress=progress)
+
+
+@one_blas_thread
+def measure(
+    mod: IRModule,
+    examples: Any,
+    options: Mapping[str, Form | None],
+    *,
+    title: str = "sensitivity",
+    progress: Progress | None = None,
+) -> SensitivityReport:
+    """As :func:`sensitivity`, for a simplified float32 module."""
+    from sd_tvm.report.build import package_versions
+
+    report = progress or (lambda _step, _done, _total: None)
+    interpreter = Interpreter(mod)
+    constants = {step.name for step in interpreter.steps if step.constant}
+    layers = {
+        layer.var: layer
+        for layer in weighted_layers(mod)
+        if layer.function == "main" and layer.var not in constants
+    }
+    biased = {var for var, _ in _biases(interpreter.steps, layers)}
+    seen, unseen, count = _moments(interpreter, examples, list(layers), report)
+    rows: list[LayerSensitivity] = []
+    total = len(layers) * len(options)
+    report("sensitivity", 0, total)
+    for var, layer in layers.items():
+        bench = _Bench(layer, seen[var], unseen[var], count, centred=var in biased)
+        found = []
+        for name, option in options.items():
+            found.append(bench.row(name, option))
+            report("sensitivity", len(rows) * len(options) + len(found), total)
+        rows.append(bench.layer_row(found))
+    notes = (ALONE,) if count > 1 else (ALONE, ONE_EXAMPLE)
+    return SensitivityReport(title, count, count // 2, tuple(rows), notes, package_versions())
+
+
+def _moments(
+    interpreter: Interpreter, examples: Any, layers: list[str], report: Progress
+) -> tuple[dict[str, Moments], dict[str, Moments], int]:
+    """Input moments on the fitted and on the held-out examples, and how many examples there are."""
+    observers = (MomentObserver(layers), MomentObserver(layers))
+    total, count = len(examples) if isinstance(examples, list) else 0, 0
+    if total == 0 and interpreter.inputs and interpreter.inputs[0].shape:
+        total = len(examples) // max(interpreter.inputs[0].shape[0], 1)
+    report("moments", 0, total)
+    for inputs in batches_of(examples, interpreter.inputs):
+        interpreter.run(inputs, observers[count % 2])
+        count += 1
+        report("moments", count, total)
+    if not layers:
+        raise CalibrationError(
+            "the model has no layer with a constant weight",
+            expected="convolutions or dense layers",
+            fix="there is nothing to compress",
+        )
+    seen = observers[0].finish()
+    return seen, observers[1].finish() if count > 1 else seen, count
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """A layer on the bench: its weight, and its inputs' moments on both halves."""
+
+    layer: WeightedLayer
+    seen: Moments
+    unseen: Moments
+    examples: int
+    centred: bool
+
+    @property
+    def positions(self) -> int:
+        """Output positions of one example."""
+        return (self.seen.count + (self.unseen.count if self.examples > 1 else 0)) // self.examples
+
+    def row(self, name: str, option: Form | None) -> OptionRow:
+        """Fit the layer in one option and measure it."""
+        geometry = self.layer.info.geometry
+        weight = self._fit(option)
+        dense = weight.dequantize()
+        difference = dense.astype(np.float64) - self.layer.array
+        nbytes = option_nbytes(geometry, option)
+        row = OptionRow(
+            option=name,
+            kind="int8",
+            pattern="",
+            alphabet="",
+            basis="",
+            error=self._error(difference, self.unseen),
+            fit_error=self._error(difference, self.seen),
+            nbytes=nbytes,
+            bits_per_weight=8 * nbytes / dense.size,
+            sparsity=float((weight.integer() == 0).mean()),
+            shift_add_macs=0,
+        )
+        if isinstance(weight, SDWeight) and option is not None:
+            form = weight.form
+            row = replace(
+                row,
+                kind="sd",
+                pattern=form.pattern,
+                alphabet=form.alphabet,
+                basis=f"{form.basis_kind} x {option.n_bases(geometry)}",
+                shift_add_macs=self.positions * int(np.count_nonzero(weight.coef)),
+            )
+        return row
+
+    def layer_row(self, options: list[OptionRow]) -> LayerSensitivity:
+        """The whole layer, steps and warnings filled in."""
+        geometry = self.layer.info.geometry
+        layer = LayerSensitivity(
+            name=self.layer.info.name,
+            op=self.layer.info.op,
+            shape=self.layer.info.shape,
+            macs=self.positions * self.layer.array.size,
+            int8_bytes=option_nbytes(geometry, None),
+            inputs=geometry.rows * geometry.s,
+            samples=self.seen.count,
+            options=tuple(options),
+        )
+        rows = [
+            replace(_with_step(layer, row), warnings=warnings_of(layer, row, held_out=self.examples > 1))
+            for row in layer.options
+        ]
+        return replace(layer, options=tuple(rows))
+
+    def _fit(self, option: Form | None) -> Weight:
+        if option is None:
+            return quantize_int8(self.layer.array)
+        geometry, count = self.layer.info.geometry, max(self.seen.count, 1)
+        hessian = (self.seen.centred() if self.centred else self.seen.xx) / count
+        hessian = (hessian + hessian.transpose(0, 2, 1)) / 2
+        form, n_bases = option.weight_form(geometry), option.n_bases(geometry)
+        return fit_calibrated(self.layer.array, form, hessian, n_bases=max(n_bases, 1))
+
+    def _error(self, difference: npt.NDArray[np.float64], moments: Moments) -> float:
+        """Squared output error over the variance of the output, the bias corrected on the fitted half."""
+        weight = self.layer.array.astype(np.float64)
+        centred = replace(moments, xx=moments.centred())
+        spread = float(centred.error(weight).sum())
+        if spread <= 1e-12 * float(moments.error(weight).sum()):  # constant output
+            spread = float(moments.error(weight).sum())
+        if not self.centred:
+            wrong = float(moments.error(difference).sum())
+        else:
+            drift = self._by_group(difference) @ (moments.mean - self.seen.mean)[:, :, None]
+            wrong = float(centred.error(difference).sum()) + moments.count * float((drift**2).sum())
+        return max(wrong, 0.0) / spread if spread > 0 else 0.0
+
+    def _by_group(self, weight: npt.NDArray[np.float64]) -> F64:
+        rows = self.seen.geometry.to_rows(weight).astype(np.float64)
+        return rows.reshape(self.seen.groups, -1, self.seen.xx.shape[1])
+
+
+def _with_step(layer: LayerSensitivity, row: OptionRow) -> OptionRow:
+    """The row with the next smaller option that is worth taking, if there is one."""
+    usable = [layer.options[i] for i in layer.usable()]
+    hull = [usable[i] for i in frontier([(o.nbytes, o.error) for o in usable])]
+    smaller = [o for o in hull if o.nbytes < row.nbytes]
+    if not smaller:
+        return row
+    step = smaller[-1]
+    return replace(
+        row,
+        next_option=step.option,
+        next_bytes=row.nbytes - step.nbytes,
+        next_error=step.error - row.error,
+    )
