@@ -16,6 +16,7 @@ constexpr uint64_t kLeastPixels = 8;       // fewer leave most lanes of TapsFn u
 constexpr uint64_t kMaxBlocks = 8 << 20;   // bytes of packed inputs that are kept
 constexpr uint64_t kMaxPlanes = 4 << 20;   // bytes; what INP can hold and room for padding
 constexpr uint64_t kBlockPositions = 384;  // of the sums of one filter, to stay in the L1 cache
+constexpr uint64_t kStep = 64;             // positions that the filters of a tile go through
 constexpr uint64_t kVector = 32;           // bytes that TapsFn reads at once
 constexpr uint64_t kAlone = uint64_t{1} << 40;  // stride of an axis with one output
 
@@ -92,7 +93,7 @@ class TapsGemm {
     const uint64_t positions = std::min<uint64_t>(block, task_.gemm.n_oy) * pitch_;
     stride_ = RoundUp(positions, kVector) + kVector + RoundUp(x_.most, 8);
     // Sums that no tap touches are read too, into outputs that nobody reads.
-    task_.scratch.coefficient_sums.resize(x_.phases.size() * groups_ * 3 * stride_);
+    task_.scratch.coefficient_sums.resize(kTileFilters * x_.phases.size() * groups_ * 3 * stride_);
     task_.scratch.filter_sums.resize(kTileFilters * stride_);
     for (uint64_t tile = 0; tile < task_.tiles(); ++tile) {
       const auto weights = task_.Weights(task_.workspace.sparse_weights, tile, ListTaps);
@@ -195,12 +196,12 @@ class TapsGemm {
   void RunBlock(const SparseTile& weights, uint64_t oy, uint64_t rows) {
     const uint64_t outputs = RoundUp((rows - 1) * pitch_ + task_.gemm.n_ox, kVector);
     const uint64_t positions = RoundUp((rows - 1) * pitch_ + task_.gemm.n_ox + x_.most, kVector);
-    for (uint32_t f = 0; f < kTileFilters; ++f) {
-      int32_t* to = task_.scratch.filter_sums.data() + f * stride_;
-      std::fill(to, to + outputs, start_[f]);
-      for (uint32_t slice = 0; slice < task_.geometry.slices; ++slice) {
-        SumCoefficients(weights, slice, f, oy, positions);
-        ApplyBasis(weights, slice, f, to, outputs);
+    int32_t* to = task_.scratch.filter_sums.data();
+    for (uint32_t f = 0; f < kTileFilters; ++f) std::fill_n(to + f * stride_, outputs, start_[f]);
+    for (uint32_t slice = 0; slice < task_.geometry.slices; ++slice) {
+      SumCoefficients(weights, slice, oy, positions);
+      for (uint32_t f = 0; f < kTileFilters; ++f) {
+        ApplyBasis(weights, slice, f, to + f * stride_, outputs);
       }
     }
     uint8_t* const* words = task_.scratch.sums.data() + oy * task_.gemm.n_ox;
@@ -210,18 +211,30 @@ class TapsGemm {
     }
   }
 
-  void SumCoefficients(const SparseTile& weights, uint32_t slice, uint32_t f, uint64_t oy,
-                       uint64_t positions) {
-    int32_t* sums = task_.scratch.coefficient_sums.data();
+  /*! \brief Sums [filter][x phase][code] of a tile; the filters share the inputs of a few
+   * positions. */
+  void SumCoefficients(const SparseTile& weights, uint32_t slice, uint64_t oy, uint64_t positions) {
+    const TapsFn taps = Kernels().taps;
+    const TapPair* pairs = task_.scratch.taps.data();
     for (uint64_t phase = 0; phase < x_.phases.size(); ++phase) {
       const uint8_t* input = task_.scratch.planes.data() + phase * plane_ + oy * pitch_;
-      for (uint32_t group = 0; group < groups_; ++group, sums += 3 * stride_) {
-        const size_t segment = (size_t{slice} * groups_ + group) * kTileFilters + f;
-        const uint32_t first = weights.starts[segment];
-        Kernels().taps(input, task_.scratch.taps.data() + first,
-                       weights.starts[segment + 1] - first, chain_, sums, stride_, positions);
+      for (uint64_t p = 0; p < positions; p += kStep) {
+        const uint64_t n = std::min(kStep, positions - p);
+        for (uint32_t f = 0; f < kTileFilters; ++f) {
+          for (uint32_t group = 0; group < groups_; ++group) {
+            const size_t segment = (size_t{slice} * groups_ + group) * kTileFilters + f;
+            const uint32_t first = weights.starts[segment];
+            taps(input + p, pairs + first, weights.starts[segment + 1] - first, chain_,
+                 CoefficientSums(f, phase, group) + p, stride_, n);
+          }
+        }
       }
     }
+  }
+
+  int32_t* CoefficientSums(uint64_t f, uint64_t phase, uint64_t group) const {
+    const uint64_t plane = (f * x_.phases.size() + phase) * groups_ + group;
+    return task_.scratch.coefficient_sums.data() + plane * 3 * stride_;
   }
 
   /*! \brief to += sum over codes k and taps t of basis[k][t] x coefficient sums of k, shifted by t.
@@ -235,8 +248,7 @@ class TapsGemm {
     size_t n = 0;
     for (uint32_t k = 0; k < s; ++k) {
       for (uint32_t t = 0; t < s; ++t) {
-        const uint64_t plane = uint64_t{x_.phase_of[t]} * groups_ * 3 + k;
-        terms[n].from = task_.scratch.coefficient_sums.data() + plane * stride_ + x_.whole[t];
+        terms[n].from = CoefficientSums(f, x_.phase_of[t], k / 3) + k % 3 * stride_ + x_.whole[t];
         terms[n++].factor = basis[k * s + t];
       }
     }
