@@ -33,6 +33,8 @@ Facts = Mapping[str, Mapping[str, Any]]
 Store = Callable[
     [Any, dict[str, Weight], dict[str, float], Recipe, tuple[str, ...], Facts], "CompressedModel"
 ]
+#: Bytes by which the sum of the layers' bytes may miss the file: padding of the header, digits of offsets.
+_INEXACT = 64
 #: As long in the file as any error that the fit will put there.
 _LONG_ERROR = 0.123457
 
@@ -66,9 +68,9 @@ class Budget:
             )
         value = data["size"]
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise BudgetError(f"size {value!r}", expected=f"a number: {QUANTITIES['size']}")
+            raise BudgetError(f"size {value!r}", expected=expected)
         if not math.isfinite(value) or value <= 0:
-            raise BudgetError(f"size {value!r}", expected=f"a finite number > 0: {QUANTITIES['size']}")
+            raise BudgetError(f"size {value!r}", expected=f"a finite number > 0; {expected}")
         return cls(float(value))
 
 
@@ -104,10 +106,9 @@ def compress_to_budget(
         recipe, facts = planner.recipe(choice), planner.facts(choice)
         fitted = fit_in_order(mod, examples, recipe, progress)
         model = store(fitted.module, fitted.weights, fitted.errors, recipe, (), facts)
-        excess = model.nbytes - planner.allowed
-        if excess <= 0:
+        if model.nbytes <= planner.limit:
             return model
-        choice = planner.smaller(choice, excess)
+        choice = planner.smaller(choice, model.nbytes)
 
 
 class _Planner:
@@ -128,7 +129,8 @@ class _Planner:
         smallest = self._stored(self.least)
         self.fp32_bytes = smallest.fp32_bytes
         self.smallest = _size(smallest.stored)
-        self.allowed = math.floor(self.fp32_bytes / budget.size)
+        self.limit = math.floor(self.fp32_bytes / budget.size * (1 + 1e-12))  # a ratio of integers is met
+        self.allowed = self.limit  # for files with zeros for codes
         self.overhead = self.smallest - self._sum(self.least)
 
     def _points(self) -> list[list[Point]]:
@@ -162,20 +164,24 @@ class _Planner:
             raise self._unreachable(self.smallest)
         return self._fitting()
 
-    def smaller(self, choice: list[int], excess: int) -> list[int]:
-        """The next choice after one whose real file was too large by some bytes."""
+    def smaller(self, choice: list[int], nbytes: int) -> list[int]:
+        """The next choice after one whose real file was too large (its errors took more digits)."""
         if choice == self.least:
-            raise self._unreachable(self.allowed + excess)
-        self.overhead += excess
+            raise self._unreachable(nbytes)
+        surprise = nbytes - _size(self._stored(choice).stored)
+        self.allowed = min(self.allowed, self.limit - surprise)
         return self._fitting()
 
     def _fitting(self) -> list[int]:
+        """Choices by rising error until the file of one fits; sums of bytes are off by a few (padding)."""
+        self.overhead -= _INEXACT
         while True:
             choice = choose(self.points, self.allowed - self.overhead) or self.least
             size = _size(self._stored(choice).stored)
             if size <= self.allowed or choice == self.least:
                 return choice
-            self.overhead = max(self.overhead, size - self._sum(choice))
+            exact = size - self._sum(choice)
+            self.overhead = max(self.allowed - self._sum(choice) + 1, exact - _INEXACT)
 
     def recipe(self, choice: Sequence[int]) -> Recipe:
         """Recipe with one rule a layer, by exact name."""

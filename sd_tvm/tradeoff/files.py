@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,16 @@ def report_to_json(report: SensitivityReport) -> str:
     ordered: dict[str, Any] = {"schema_version": data.pop("schema_version"), **data}
     for layer, record in zip(report.layers, ordered["layers"], strict=True):
         for row, option in zip(layer.options, record["options"], strict=True):
-            option["gap"] = row.gap
             for key, value in option.items():
                 if isinstance(value, float):
-                    option[key] = float(f"{value:.{_DIGITS}g}")
+                    option[key] = _rounded(value)
+            gap = replace(row, error=option["error"], fit_error=option["fit_error"]).gap
+            option["gap"] = None if gap is None else _rounded(gap)
     return json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
 
 
 def report_from_json(text: str) -> SensitivityReport:

@@ -25,7 +25,8 @@ class OptionRow:
     fit_error
         The same on the examples of the fit.
     nbytes
-        Packed bytes: codes, row indices, bases, ids, table, scales, with their padding.
+        Packed bytes as kernels and accelerator read them: codes, row indices, bases, ids, table of 16 codes,
+        scales, with their padding. (A file holds each table once, so 16 bytes less.)
     bits_per_weight
         ``8 * nbytes`` over the weights of the dense layer.
     sparsity

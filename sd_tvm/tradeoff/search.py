@@ -22,8 +22,9 @@ def choose(
 ) -> list[int] | None:
     """Index of the option of each layer, None if even the smallest options exceed the limit.
 
-    The sum of errors is the least possible if the number of different sums of bytes is at most
-    ``max_states``; equal sums go to the smaller options. The same input gives the same choice.
+    The sum of errors is the least possible if the bytes between the smallest choice and the limit, counted in
+    the greatest common divisor of the differences, are fewer than ``max_states``. The same input gives the
+    same choice.
 
     Parameters
     ----------
