@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sd_tvm._tvm import ir, relax
-from sd_tvm.layers import PACKED_LANES, ConvLayer, Layer, n_activations, packed_width
-from sd_tvm.relay_passes._rewrite import Expr, _vars_in, is_call, static_shape
+from sd_tvm.layers import PACKED_LANES, ConvLayer, Layer, constant_names, n_activations, packed_width
+from sd_tvm.relay_passes._rewrite import Expr, _vars_in, const, constant, is_call, static_shape
 from sd_tvm.schedules.accel.fusion import Node, Region, Value
-from sd_tvm.schedules.ops import build_pack4
+from sd_tvm.schedules.ops import build_pack4, pack_records
 
 #: Operands that a program can have, with room for results that only pass through DRAM.
 MAX_OPERANDS = 960
@@ -63,6 +63,8 @@ class Built:
         The distinct constant operands.
     numbers
         For each node, its constants' numbers.
+    records
+        Numbers of constants that are packed to 9 bytes a word, and the 3 bytes that follow.
     variables
         Variable of each value that a node makes.
     types
@@ -73,6 +75,7 @@ class Built:
     inputs: dict[int, Expr]
     constants: list[Expr]
     numbers: list[list[int]]
+    records: dict[int, tuple[int, int, int]]
     variables: dict[int, Expr]
     types: dict[int, Expr]
 
@@ -136,7 +139,8 @@ def build(group: Group, leaves: Callable[[Expr], bool]) -> Built:
     made: dict[Expr, int] = {}
     known: dict[Expr, int] = {}
     constants: list[Expr] = []
-    number: dict[Expr, int] = {}
+    number: dict[tuple[Expr, str], int] = {}
+    records: dict[int, tuple[int, int, int]] = {}
     nodes, numbers = [], []
     variables, types = {}, {}
     for call in group.calls:
@@ -152,17 +156,40 @@ def build(group: Group, leaves: Callable[[Expr], bool]) -> Built:
                 inputs[at] = arg
             operands.append(at)
         mine = []
-        for arg in call.constants:
-            if arg not in number:
-                number[arg] = len(constants)
-                constants.append(arg)
-            mine.append(number[arg])
+        for at, arg in enumerate(call.constants):
+            key = (arg, _record_operand(call.layer, at))
+            if key not in number:
+                number[key] = len(constants)
+                packed_arg = _packed(call.layer, key[1], arg)
+                if packed_arg is None:
+                    constants.append(arg)
+                else:
+                    constants.append(packed_arg[0])
+                    records[number[key]] = packed_arg[1]
+            mine.append(number[key])
         numbers.append(mine)
         result = len(values)
         values.append(Value(_shape(call.var), call.layer.name, leaves(call.var)))
         made[call.var], variables[result], types[result] = result, call.var, call.ty
         nodes.append(Node(call.layer, tuple(operands), len(mine), result))
-    return Built(Region(tuple(nodes), tuple(values)), inputs, constants, numbers, variables, types)
+    return Built(Region(tuple(nodes), tuple(values)), inputs, constants, numbers, records, variables, types)
+
+
+def _record_operand(layer: Layer, constant: int) -> str:
+    """``basis`` or ``qp`` if the constant of a convolution is that, else an empty string."""
+    if not isinstance(layer, ConvLayer):
+        return ""
+    names = constant_names(layer)
+    return names[constant] if names[constant] in ("basis", "qp") else ""
+
+
+def _packed(layer: Layer, operand: str, expr: Expr) -> tuple[Expr, tuple[int, int, int]] | None:
+    """A constant in 9 bytes a word, where that loses nothing."""
+    array = constant(expr) if operand else None
+    if array is None or not isinstance(layer, ConvLayer):
+        return None
+    found = pack_records(layer, operand, array)
+    return None if found is None else (const(found[0]), found[1])
 
 
 def _shape(expr: Expr) -> tuple[int, int, int, int]:

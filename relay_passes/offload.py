@@ -203,7 +203,13 @@ class _Function:
         for fuse in (True, False) if self.fuse else (False,):
             try:
                 linked, inputs, results = compile_region(
-                    built.region, built.numbers, len(built.constants), sizes, self.config, fuse=fuse
+                    built.region,
+                    built.numbers,
+                    len(built.constants),
+                    sizes,
+                    self.config,
+                    fuse=fuse,
+                    records=built.records,
                 )
                 if problem is not None:
                     _LOG.warning("%s: compiled without fusion: %s", group.calls[0].layer.name, problem)

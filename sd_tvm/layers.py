@@ -333,6 +333,17 @@ def n_activations(layer: Layer) -> int:
     return 2 if isinstance(layer, AddLayer | MulLayer) else 1
 
 
+def constant_names(layer: ConvLayer) -> list[str]:
+    """Names of a convolution's operands after x, in order."""
+    form = layer.form
+    names = ["w8"] if form is None else ["codes", "basis", "table"]
+    if form is not None and form.pattern == "shared":
+        names.append("bitmap")
+    if form is not None and form.basis_kind == "codebook":
+        names.append("ids")
+    return [*names, "qp"]
+
+
 def layer_to_json(layer: Layer) -> str:
     """Canonical JSON (sorted keys) of a layer."""
     return json.dumps(asdict(layer), sort_keys=True)

@@ -87,9 +87,13 @@ class Binding:
         First element in the segment, or first word on chip.
     words
         Words that the buffer has from ``first`` on (on chip only).
+    records
+        The segment holds the first 9 bytes of each 16-byte word, and these are the next 3 of all of them
+        (SPREAD9); None: it holds whole words.
     """
 
     home: Home = Home()
     segment: int = 0
     first: int = 0
     words: int = 0
+    records: tuple[int, int, int] | None = None

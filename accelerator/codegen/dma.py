@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from sd_tvm._tvm import ir, tirx
@@ -24,6 +25,7 @@ from sd_tvm.accelerator.codegen.stream import Access, Stream
 from sd_tvm.accelerator.codegen.tree import Nest, TreeBuilder
 from sd_tvm.accelerator.isa.spec import BY_NAME, Mem, Xform
 from sd_tvm.layers import PACKED_LANES
+from sd_tvm.schedules.ops import RECORD_BYTES
 
 _DRAM_WORD = 16
 _LANES = 16
@@ -118,7 +120,10 @@ class LoadNest:
             if not self.activation and held.holds(box, self.mem, place.start, binding.segment):
                 continue
             for part in [box] if exists else _pads_only(box):
-                self._emit_box(part, place.start, stream, binding.segment)
+                if binding.records is not None:
+                    self._emit_records(part, place.start, stream, binding)
+                else:
+                    self._emit_box(part, place.start, stream, binding.segment)
                 if not self.activation:
                     held.load(part, self.mem, place.start, binding.segment)
 
@@ -143,6 +148,27 @@ class LoadNest:
         box = Box(x, y, z, chip // PACKED_LANES, first)
         self._emit_box(box, base, stream, segment, Xform.EXPAND4, skip << 1)
 
+    def _emit_records(self, box: Box, base: int, stream: Stream, binding: Binding) -> None:
+        """A LOAD with SPREAD9; rows of the packed segment start at whole words.
+
+        Words of filters beyond the last one are not written: no instruction reads them.
+        """
+        assert binding.records is not None
+        box = replace(
+            box,
+            x=replace(box.x, n=box.x.hi - box.x.lo, lo=0, hi=box.x.hi - box.x.lo),
+            y=replace(box.y, n=box.y.hi - box.y.lo, lo=0, hi=box.y.hi - box.y.lo),
+            chip=box.chip + box.x.lo + box.y.lo * box.y.chip,
+        )
+        strides = (box.dram, box.y.dram if box.y.n > 1 else 0, box.z.dram if box.z.n > 1 else 0)
+        if any(s % _DRAM_WORD for s in strides):
+            raise unmapped("a load of records that start inside a word", strides)
+        dram, y, z = (s // _DRAM_WORD * RECORD_BYTES for s in strides)
+        packed = replace(box, dram=dram, y=replace(box.y, dram=y), z=replace(box.z, dram=z))
+        zero, low, high = binding.records
+        more = {"pad_value": zero, "fill": low | high << 8}
+        self._emit_box(packed, base, stream, binding.segment, Xform.SPREAD9, more=more)
+
     @property
     def activation(self) -> bool:
         """Whether the data change from call to call; weights and quantisation words do not."""
@@ -156,6 +182,7 @@ class LoadNest:
         segment: int,
         xform: Xform = Xform.COPY,
         flags: int = 0,
+        more: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         x, y, z = box.x, box.y, box.z
         assert self.mem is not None
@@ -182,6 +209,7 @@ class LoadNest:
                 "pad_t": y.lo,
                 "pad_b": y.n - y.hi,
                 "pad_value": self.pad & 0xFF,
+                **more,
             },
             reads=[segment_access(segment, box)] if self.activation and box.y.hi > box.y.lo else [],
             writes=[Access(self.mem, first, last)],

@@ -23,7 +23,7 @@ from sd_tvm.accelerator.codegen.stream import Access, Stream
 from sd_tvm.accelerator.codegen.tree import Nest, TreeBuilder
 from sd_tvm.accelerator.isa.encode import encode_table
 from sd_tvm.accelerator.isa.spec import AccInit, BasisKind, Mem, RowKind, WMode
-from sd_tvm.layers import LANES, PACKED_LANES, ConvLayer, blocks16
+from sd_tvm.layers import LANES, PACKED_LANES, ConvLayer, blocks16, constant_names
 from sd_tvm.schedules.accel import marks
 
 _WMODES = {
@@ -240,13 +240,7 @@ class GemmNests:
 
     def _operands(self) -> dict[str, int]:
         """Parameter of each operand."""
-        form = self.layer.form
-        names = ["x", "w8"] if form is None else ["x", "codes", "basis", "table"]
-        if form is not None and form.pattern == "shared":
-            names.append("bitmap")
-        if form is not None and form.basis_kind == "codebook":
-            names.append("ids")
-        return {name: i for i, name in enumerate([*names, "qp"])}
+        return {name: i for i, name in enumerate(["x", *constant_names(self.layer)])}
 
     def _acc_stride(self, axis: str, extent: dict[str, int]) -> int:
         stride = self.acc_index.of(self.bias.axes[axis])

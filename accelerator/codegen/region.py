@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 
 from sd_tvm.accelerator.codegen.binding import Binding, Home, View
 from sd_tvm.accelerator.codegen.generator import Generator
@@ -51,6 +52,8 @@ class Segments:
         Value -> segment, for those that exist in DRAM.
     constants
         For each node: segments of its constants, in operand order.
+    records
+        Segments of constants that hold records of 9 bytes, and the 3 bytes that follow in every word.
     sizes
         Bytes of each segment.
     n_results
@@ -59,6 +62,7 @@ class Segments:
 
     values: dict[int, int]
     constants: tuple[tuple[int, ...], ...]
+    records: Mapping[int, tuple[int, int, int]]
     sizes: tuple[int, ...]
     n_results: int
 
@@ -97,7 +101,9 @@ def link(
             _bind(source, value, region, plan, segments)
             for source, value in zip(step.inputs, node.inputs, strict=True)
         ]
-        bindings += [Binding(segment=s) for s in segments.constants[step.node]]
+        bindings += [
+            Binding(segment=s, records=segments.records.get(s)) for s in segments.constants[step.node]
+        ]
         bindings.append(_bind(step.output, node.result, region, plan, segments))
         homes = tuple(b.home for b in bindings)
         layer = layer_to_json(replace(step.layer, name=""))
@@ -201,6 +207,7 @@ def compile_region(
     config: AcceleratorConfig,
     *,
     fuse: bool = True,
+    records: Mapping[int, tuple[int, int, int]] = MappingProxyType({}),
 ) -> tuple[Linked, list[int], list[int]]:
     """Plan and link a region.
 
@@ -218,6 +225,8 @@ def compile_region(
         The machine.
     fuse
         Whether activations may stay on chip between layers.
+    records
+        Constants that are packed to 9 bytes a word (:func:`sd_tvm.schedules.ops.pack_records`).
 
     Returns
     -------
@@ -243,6 +252,7 @@ def compile_region(
 
     sizes = (*(size(v) for v in inputs), *constant_bytes, *(size(v) for v in results))
     shifted = tuple(tuple(len(inputs) + c for c in node) for node in constants)
-    segments = Segments(values, shifted, sizes, len(results))
+    spread = {len(inputs) + c: bytes_ for c, bytes_ in records.items()}
+    segments = Segments(values, shifted, spread, sizes, len(results))
     _CONFIGS[config.to_text()] = config
     return Linked(link(region, plan, segments, config), plan), inputs, results

@@ -111,9 +111,11 @@ class Writer {
   }
 
   void AddLoad() {
-    const uint64_t xform = Below(random_, 3);
+    const uint64_t xform = Below(random_, 4);
+    const bool spread = xform == 3;
     const Mem mem = xform == 1   ? Mem::kAcc
                     : xform == 2 ? Mem::kInp
+                    : spread     ? (OneIn(random_, 2) ? Mem::kQp : Mem::kBasis)
                                  : static_cast<Mem>(Below(random_, 8));
     const uint64_t x = Small(16) * (xform == 0 && mem == Mem::kAcc   ? 4
                                     : xform == 0 && mem == Mem::kLut ? 16
@@ -132,11 +134,12 @@ class Writer {
          {"sram_zs", Below(random_, 80)},
          {"dram_ys", Below(random_, 20)},
          {"dram_zs", Below(random_, 80)},
-         {"pad_l", Below(random_, 3)},
-         {"pad_r", Below(random_, 3)},
-         {"pad_t", Below(random_, 3)},
-         {"pad_b", Below(random_, 3)},
-         {"pad_value", random_() & 255}},
+         {"pad_l", spread ? 0 : Below(random_, 3)},
+         {"pad_r", spread ? 0 : Below(random_, 3)},
+         {"pad_t", spread ? 0 : Below(random_, 3)},
+         {"pad_b", spread ? 0 : Below(random_, 3)},
+         {"pad_value", random_() & 255},
+         {"fill", spread ? random_() & 0xFFFF : 0}},
         xform == 1   ? Below(random_, 2)
         : xform == 2 ? 2 * Below(random_, 4)
                      : 0);

@@ -111,6 +111,7 @@ class Xform(IntEnum):
     COPY = 0
     WIDEN = 1
     EXPAND4 = 2
+    SPREAD9 = 3
 
 
 @dataclass(frozen=True)
@@ -170,12 +171,14 @@ _DMA: tuple[Field, ...] = (
         "xform",
         2,
         "COPY; WIDEN: 8-bit lanes minus pad_value become int32 lanes of ACC; EXPAND4: a DRAM word of 4 "
-        "pixels x 4 channels becomes 4 words of INP",
+        "pixels x 4 channels becomes 4 words of INP; SPREAD9: 9 bytes become a word of BASIS or QP",
     ),
     Field("seg", 10, "operand of the call whose bytes are addressed (base register)"),
     Field("dram", 28, "first 16-byte word inside the segment"),
     Field("sram", 16, "first word in the memory"),
-    Field("x", 16, "16-byte DRAM words a row (consecutive in DRAM and on chip); EXPAND4: INP words"),
+    Field(
+        "x", 16, "16-byte DRAM words a row (consecutive in DRAM and on chip); EXPAND4, SPREAD9: words on chip"
+    ),
     Field("y", 12, "rows"),
     Field("z", 12, "planes"),
     Field("sram_ys", 12, "on-chip words between rows"),
@@ -203,15 +206,18 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "0..3 of an INP word, lanes 4..15 become 0 (pads hold pad_value in all 16 lanes, as always). x "
         "counts pixels, any number: a row reads the ceil((skip+x)/4) DRAM words from its first one, drops "
         "the first skip pixels and whatever follows pixel skip+x-1. Rows that DRAM stores start at whole "
-        "words, so that a row of W pixels is stored in ceil(W/4) words. flags bit 0: WIDEN reads signed "
-        "bytes; bits 2..1: skip of EXPAND4.",
+        "words, so that a row of W pixels is stored in ceil(W/4) words. SPREAD9: word i of a row has bytes "
+        "9i..9i+8 of it as its bytes 0..8, then pad_value, fill (low byte first) and zeros: a basis of order "
+        "3, or a quantisation word whose zero point and bounds all filters share; no pads. flags bit 0: "
+        "WIDEN reads signed bytes; bits 2..1: skip of EXPAND4.",
         (
             *_DMA,
             Field("pad_l", 5, "words written before each row"),
             Field("pad_r", 5, "words written after each row"),
             Field("pad_t", 5, "rows written above each plane"),
             Field("pad_b", 5, "rows written below each plane"),
-            Field("pad_value", 8, "byte that pads hold; zero point that WIDEN subtracts"),
+            Field("pad_value", 8, "byte that pads hold; zero point that WIDEN subtracts; byte 9 of SPREAD9"),
+            Field("fill", 16, "bytes 10 and 11 of SPREAD9; else 0"),
         ),
     ),
     Instruction(

@@ -119,8 +119,9 @@ Cost LoadCost(const Machine& machine, const isa::Load& load, uint32_t flags) {
   const uint64_t words = Product({columns, rows, load.z});
   const uint64_t moved = Product({shape.chip_words, load.y, load.z});
   cost.data = cost.beats;
-  if (static_cast<isa::Xform>(load.xform) == isa::Xform::kExpand4) {
-    // The bus brings a quarter of what INP takes, which is its port's width a cycle.
+  const auto xform = static_cast<isa::Xform>(load.xform);
+  if (xform == isa::Xform::kExpand4 || xform == isa::Xform::kSpread9) {
+    // The bus brings less than what the memory takes, which is the input port's width a cycle.
     cost.data = std::max(cost.data, CeilDiv(moved * word, machine.port_bytes));
   }
   AddTo(&cost.data, words - moved);
@@ -147,8 +148,7 @@ Cost AluCost(const Machine& machine, const isa::Alu& alu, uint32_t flags) {
   Cost cost;
   const uint64_t vectors = Product({alu.n[0], alu.n[1], alu.n[2]});
   const auto b = static_cast<isa::AluSrcB>(alu.b_src);
-  const bool set =
-      b == isa::AluSrcB::kImm && static_cast<isa::AluOp>(alu.op) == isa::AluOp::kMov;
+  const bool set = b == isa::AluSrcB::kImm && static_cast<isa::AluOp>(alu.op) == isa::AluOp::kMov;
   const bool a_acc = !set && static_cast<Mem>(alu.a_mem) == Mem::kAcc;
   const uint64_t acc_reads = (a_acc ? 1 : 0) + (b == isa::AluSrcB::kAcc ? 1 : 0);
   const uint64_t turns = std::max<uint64_t>(1, CeilDiv(acc_reads, machine.alu_acc_ports));

@@ -45,6 +45,36 @@ void Expand(uint8_t* to, const uint8_t* from, uint64_t pixels) {
   for (uint64_t i = 0; i < pixels; ++i) std::memcpy(to + i * kDramWord, from + 4 * i, 4);
 }
 
+/*! \brief Records of 9 bytes to words whose next 3 bytes are given and whose rest is zero. */
+void Spread(uint8_t* to, const uint8_t* from, const isa::Load& load) {
+  const uint8_t next[3] = {static_cast<uint8_t>(load.pad_value), static_cast<uint8_t>(load.fill),
+                           static_cast<uint8_t>(load.fill >> 8)};
+  std::memset(to, 0, load.x * kDramWord);
+  for (uint64_t i = 0; i < load.x; ++i) {
+    std::memcpy(to + i * kDramWord, from + kRecordBytes * i, kRecordBytes);
+    std::memcpy(to + i * kDramWord + kRecordBytes, next, sizeof(next));
+  }
+}
+
+void CheckTransform(const Unit& unit, const isa::Load& load, uint32_t flags) {
+  const auto mem = static_cast<Mem>(load.mem);
+  const auto xform = static_cast<isa::Xform>(load.xform);
+  const bool widen = xform == isa::Xform::kWiden;
+  const bool expand = xform == isa::Xform::kExpand4;
+  const bool spread = xform == isa::Xform::kSpread9;
+  if (widen && mem != Mem::kAcc) unit.Fail("WIDEN into another memory", "ACC");
+  if (expand && mem != Mem::kInp) unit.Fail("EXPAND4 into another memory", "INP");
+  if (spread && mem != Mem::kBasis && mem != Mem::kQp) {
+    unit.Fail("SPREAD9 into another memory", "BASIS or QP");
+  }
+  if ((flags & 1) != 0 && !widen) unit.Fail("flag 0 without WIDEN", "no flag");
+  if (flags > 1 && !expand) unit.Fail("flag 1 or 2 without EXPAND4", "no flag");
+  if (load.fill != 0 && !spread) unit.Fail("fill without SPREAD9", "0");
+  if (spread && (load.pad_l | load.pad_r | load.pad_t | load.pad_b) != 0) {
+    unit.Fail("SPREAD9 with pads", "no pads");
+  }
+}
+
 }  // namespace
 
 void ExecuteLoad(Unit& unit, const isa::Load& load) {
@@ -54,10 +84,7 @@ void ExecuteLoad(Unit& unit, const isa::Load& load) {
   const bool expand = xform == isa::Xform::kExpand4;
   const uint32_t flags = unit.event.instruction->flags;
   const bool is_signed = (flags & 1) != 0;
-  if (widen && mem != Mem::kAcc) unit.Fail("WIDEN into another memory", "ACC");
-  if (expand && mem != Mem::kInp) unit.Fail("EXPAND4 into another memory", "INP");
-  if (is_signed && !widen) unit.Fail("flag 0 without WIDEN", "no flag");
-  if (flags > 1 && !expand) unit.Fail("flag 1 or 2 without EXPAND4", "no flag");
+  CheckTransform(unit, load, flags);
   const uint64_t word = Memories::word_bytes(mem);
   const LoadShape shape = ShapeOf(load, flags);
   if (xform == isa::Xform::kCopy && shape.chip_words * word != load.x * kDramWord) {
@@ -102,6 +129,8 @@ void ExecuteLoad(Unit& unit, const isa::Load& load) {
           Widen(to, bytes, load.x * kDramWord, is_signed, zero);
         } else if (expand) {
           Expand(to, bytes + 4 * shape.skip, x);
+        } else if (xform == isa::Xform::kSpread9) {
+          Spread(to, bytes, load);
         } else {
           std::memcpy(to, bytes, load.x * kDramWord);
         }

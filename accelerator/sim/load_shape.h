@@ -9,6 +9,8 @@ namespace sd {
 
 /*! \brief Pixels of a DRAM word that EXPAND4 reads. */
 constexpr uint64_t kExpandPixels = 4;
+/*! \brief Bytes of an on-chip word that SPREAD9 reads. */
+constexpr uint64_t kRecordBytes = 9;
 
 /*! \brief Words that one row of a LOAD moves. */
 struct LoadShape {
@@ -31,6 +33,10 @@ inline LoadShape ShapeOf(const isa::Load& load, uint32_t flags) {
       if (load.x != 0) {
         shape.dram_words = (shape.skip + load.x + kExpandPixels - 1) / kExpandPixels;
       }
+      break;
+    case isa::Xform::kSpread9:
+      shape.chip_words = load.x;
+      shape.dram_words = (kRecordBytes * load.x + kDramWord - 1) / kDramWord;
       break;
     case isa::Xform::kCopy: {
       const uint64_t per_word = isa::kMemories[load.mem].word_bytes / kDramWord;

@@ -24,10 +24,12 @@ from sd_tvm.schedules.ops.partial_sums import build_sum
 from sd_tvm.schedules.ops.pool import build_pool
 from sd_tvm.schedules.ops.product import build_lut, build_mul
 from sd_tvm.schedules.ops.rearrange import build_concat, build_resize
+from sd_tvm.schedules.ops.records import RECORD_BYTES, pack_records
 from sd_tvm.schedules.ops.tir import LAYER_ATTR
 
 __all__ = [
     "LAYER_ATTR",
+    "RECORD_BYTES",
     "build_dequantize",
     "build_dequantize_acc",
     "build_pack4",
@@ -35,6 +37,7 @@ __all__ = [
     "build_quantize",
     "build_quantize_dynamic",
     "build_rebuild_weight",
+    "pack_records",
 ]
 
 _BUILDERS: dict[str, Callable[[Any, str], Any]] = {

@@ -237,7 +237,7 @@ def test_conversion_to_femtojoule() -> None:
     assert prices["mac_8x8"] == 143
     assert prices["acc_byte"] == 340  # 1.36 pJ for 4 bytes
     assert prices["code_byte"] == 1360  # banks of the reference size
-    assert prices["inp_byte"] == round(1360 * 8**0.35)  # 16 KB banks
+    assert prices["inp_byte"] == round(1360 * 2**0.35)  # 4 KB banks
     assert prices["add32"] == 51  # .1 pJ at 45 nm times .51
     assert prices["fifo_byte"] == round(9 * 8 * 0.59)  # register at 40 nm
     assert all(isinstance(v, int) for v in prices.values())

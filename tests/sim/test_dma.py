@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sim.kit import CONFIG, WORD_BYTES, Builder
 
 from sd_tvm.accelerator.isa import Program, encode
-from sd_tvm.accelerator.isa.spec import AluOp, Mem, Xform
+from sd_tvm.accelerator.isa.spec import AluOp, AluSrcB, Mem, Xform
 from sd_tvm.accelerator.simulator import run_program
 from sd_tvm.errors import ProgramError
 
@@ -153,3 +153,40 @@ def test_every_segment_that_the_field_can_name() -> None:
     tensors = [np.full(16, i % 251, np.uint8) for i in range(1024)]
     run_program(Program(instructions, (16,) * 1024, {Mem.OUT: 1}).to_bytes(), CONFIG, tensors)
     assert tensors[1023].tolist() == [1022 % 251] * 16
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 3))
+def test_spread9(seed: int, columns: int, rows: int) -> None:
+    """Records of 9 bytes make the quantisation words that a copy of whole words makes."""
+    rng = np.random.default_rng(seed)
+    lo, hi = np.sort(rng.integers(0, 256, 2))
+    common = np.array([rng.integers(0, 256), lo, hi], np.uint8)
+    words = np.zeros((rows, columns, 16), np.uint8)
+    words[..., :9] = rng.integers(0, 256, (rows, columns, 9))
+    words[..., 7] &= 0x7F
+    words[..., 8] = rng.integers(-31, 31, (rows, columns)).astype(np.int8).view(np.uint8)
+    words[..., 9:12] = common
+    length = -(-9 * columns // 16)
+    packed = np.zeros((rows, length * 16), np.uint8)
+    packed[:, : 9 * columns] = words[..., :9].reshape(rows, -1)
+    sums = rng.integers(-(2**20), 2**20, (rows * columns, 16)).astype(np.int32)
+    results, read = [], []
+    for spread in (False, True):
+        builder = Builder({Mem.ACC: rows * columns, Mem.OUT: rows * columns, Mem.QP: rows * columns})
+        builder.load_all(Mem.ACC, sums)
+        fields = {"mem": Mem.QP, "x": columns, "y": rows, "z": 1, "sram_ys": columns, "dram_ys": columns}
+        if spread:
+            fields |= {"xform": Xform.SPREAD9, "dram_ys": length, "pad_value": int(common[0])}
+            fields |= {"fill": int(common[1]) | int(common[2]) << 8}
+        builder.add("LOAD", seg=builder.operand(packed if spread else words), **fields)
+        n = rows * columns
+        builder.add(
+            "ALU", op=AluOp.REQ, a_mem=Mem.ACC, b_src=AluSrcB.QP, dst_mem=Mem.OUT, n0=n, n1=1, n2=1,
+            a_s0=1, b_s0=1, dst_s0=1,
+        )  # fmt: skip
+        results.append(np.zeros((n, 16), np.uint8))
+        builder.add("STORE", mem=Mem.OUT, seg=builder.operand(results[-1]), x=n, y=1, z=1)
+        read.append(builder.run()["bytes"]["dram_read"] - sums.nbytes)
+    np.testing.assert_array_equal(*results)
+    assert read == [words.nbytes, packed.nbytes]

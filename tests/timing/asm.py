@@ -46,7 +46,7 @@ def program(ops: list[Op]) -> bytes:
 
 def load(x: int, y: int = 1, z: int = 1, *, stride: int = 0, address: int = 0, **kw: Any) -> Op:
     """LOAD of y rows of x 16-byte words, ``stride`` and ``address`` in words."""
-    return op("LOAD", mem=Mem.INP, dram=address, x=x, y=y, z=z, dram_ys=stride, **kw)
+    return op("LOAD", **{"mem": Mem.INP, "dram": address, "x": x, "y": y, "z": z, "dram_ys": stride} | kw)
 
 
 def store(x: int, y: int = 1, *, stride: int = 0, mem: Mem = Mem.OUT, **kw: Any) -> Op:

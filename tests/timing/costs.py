@@ -58,10 +58,12 @@ def load(m: Machine, o: Op) -> dict[str, int]:
     x = f["x"] // per_word
     # The DRAM words that hold any of the pixels.
     row = len({(o.flags // 2 + pixel) // 4 for pixel in range(x)}) if expand else f["x"]
+    if f.get("xform") == Xform.SPREAD9:
+        row = len({byte // 16 for byte in range(9 * x)})
     padded = (x + f.get("pad_l", 0) + f.get("pad_r", 0)) * (f["y"] + f.get("pad_t", 0) + f.get("pad_b", 0))
     pads = f["z"] * (padded - x * f["y"])
     data = beats(m, box(f, row), 16 * row)
-    if expand:
+    if f.get("xform") in (Xform.EXPAND4, Xform.SPREAD9):
         data = max(data, ceil(16 * x * f["y"] * f["z"] / m["port_bytes_per_cycle"]))
     data += pads
     return {"front": m["decode_cycles"], "latency": m["dram_latency_cycles"], "data": data}

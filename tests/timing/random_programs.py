@@ -41,15 +41,16 @@ def _instruction(rng: random.Random) -> Op:
         case 0 | 1:
             y = rng.randint(1, 3)
             x = rng.randint(1, 8)
-            expand = rng.random() < 0.25
+            kind = rng.choice([Xform.COPY] * 3 + [Xform.EXPAND4, Xform.SPREAD9])
             return load(
                 x,
                 y,
                 stride=x + rng.choice([0, 3]),
                 address=rng.randrange(8),
-                pad_r=rng.choice([0, 0, 2]),
-                xform=Xform.EXPAND4 if expand else Xform.COPY,
-                flags=2 * rng.randrange(4) if expand else 0,
+                pad_r=0 if kind == Xform.SPREAD9 else rng.choice([0, 0, 2]),
+                mem=Mem.QP if kind == Xform.SPREAD9 else Mem.INP,
+                xform=kind,
+                flags=2 * rng.randrange(4) if kind == Xform.EXPAND4 else 0,
             )
         case 2:
             return store(rng.randint(1, 6), rng.randint(1, 2), stride=9, mem=rng.choice([Mem.OUT, Mem.ACC]))
