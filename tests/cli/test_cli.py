@@ -261,3 +261,18 @@ def test_function_that_raises(files: Path) -> None:
 def test_calibration_with_one_or_with_equal_examples(count: int, tmp_path: Path) -> None:
     np.save(tmp_path / "same.npy", np.repeat(tiny.data()[:1], count, axis=0))
     succeed("compress", "cli.tiny:model", "-o", tmp_path / "a.sd", "--calibration", tmp_path / "same.npy")
+
+
+def test_sensitivity(tmp_path: Path) -> None:
+    arguments = ("sensitivity", "cli.tiny:model", "--calibration", "cli.tiny:data", "--option", "int8")
+    arguments += ("--option", "16:16")
+    text = succeed(*arguments, "-o", tmp_path / "out")
+    assert "conv" in text
+    assert "report:" in text
+    data = json.loads((tmp_path / "out" / "sensitivity.json").read_text(encoding="utf-8"))
+    assert [layer["name"] for layer in data["layers"]] == ["stem", "depthwise", "point", "conv", "fc"]
+    assert [row["option"] for row in data["layers"][0]["options"]] == ["int8", "16:16"]
+    assert json.loads(succeed(*arguments, "--json"))["layers"] == data["layers"]
+    wrong = invoke(*arguments[:4], "--option", "3:16")
+    assert wrong.exit_code == 2
+    assert "3:16" in wrong.stderr
