@@ -1,10 +1,10 @@
 """Passes over Relax graphs, each usable alone in a ``tvm.transform.Sequential``.
 
-In the order of the pipeline: ``Canonicalize``, ``FoldBatchNorm``, ``FoldPad``, ``ConvTranspose``,
-``DenseForms``, ``SimplifyAttention`` (one spelling of an imported graph), ``Calibrate`` (ranges of
-activations), ``Decompose`` (compressed weights), ``Partition`` (integer layers), then ``LowerToCPU`` or
-``Offload`` (places for them; ``SplitChannels`` inside). Importing this package loads no TVM; using a name
-does.
+In the order of the pipeline: ``CheckUncompressed``, ``Canonicalize``, ``FoldBatchNorm``, ``FoldPad``,
+``ConvTranspose``, ``DenseForms``, ``SimplifyAttention`` (one spelling of an imported graph), ``CheckFinite``,
+``Calibrate`` (ranges of activations), ``Decompose`` (compressed weights), ``Partition`` (integer layers),
+then ``LowerToCPU`` or ``Offload`` (places for them; ``SplitChannels`` inside). Importing this package loads
+no TVM; using a name does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sd_tvm.relay_passes.calibrate import Calibrate
     from sd_tvm.relay_passes.canonicalize import Canonicalize
+    from sd_tvm.relay_passes.check_finite import CheckFinite
+    from sd_tvm.relay_passes.check_uncompressed import CheckUncompressed
     from sd_tvm.relay_passes.conv_transpose import ConvTranspose
     from sd_tvm.relay_passes.decompose import Decompose
     from sd_tvm.relay_passes.dense_forms import DenseForms
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Calibrate",
     "Canonicalize",
+    "CheckFinite",
+    "CheckUncompressed",
     "ConvTranspose",
     "Decompose",
     "DenseForms",
@@ -48,6 +52,8 @@ __all__ = [
 _HOME: dict[str, str] = {
     "Calibrate": "calibrate",
     "Canonicalize": "canonicalize",
+    "CheckFinite": "check_finite",
+    "CheckUncompressed": "check_uncompressed",
     "ConvTranspose": "conv_transpose",
     "Decompose": "decompose",
     "DenseForms": "dense_forms",

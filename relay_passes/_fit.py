@@ -15,6 +15,7 @@ from sd_tvm.decompose.select import quantize_raw as quantize_int8
 from sd_tvm.errors import RecipeError
 from sd_tvm.recipe import LayerPlan, Recipe
 from sd_tvm.relay_passes._weights import WeightedLayer
+from sd_tvm.relay_passes.check_finite import not_finite
 from sd_tvm.weights.rows import RowGeometry
 from sd_tvm.weights.tensor import SDWeight, Weight, WeightForm
 
@@ -39,15 +40,13 @@ def fit_layer(
 
     Raises
     ------
+    NumericsError
+        If the weight is not finite.
     RecipeError
-        If the weight is not finite, or the official algorithm does not know the form.
+        If the official algorithm does not know the form.
     """
     if not np.isfinite(layer.array).all():
-        raise RecipeError(
-            f"the weight of {layer.info.name!r} has values that are not finite",
-            expected="finite float32",
-            fix="check the trained model",
-        )
+        raise not_finite(layer.info.name, "weight", layer.array)
     if plan.kind == "int8" or plan.form is None:
         return quantize_int8(layer.array)
     if recipe.solver.method == "official":

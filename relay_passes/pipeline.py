@@ -10,6 +10,8 @@ from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.recipe import Recipe
 from sd_tvm.relay_passes._rewrite import IRModule
 from sd_tvm.relay_passes.canonicalize import Canonicalize
+from sd_tvm.relay_passes.check_finite import CheckFinite
+from sd_tvm.relay_passes.check_uncompressed import CheckUncompressed
 from sd_tvm.relay_passes.conv_transpose import ConvTranspose
 from sd_tvm.relay_passes.decompose import Decompose, is_decomposed
 from sd_tvm.relay_passes.dense_forms import DenseForms
@@ -26,6 +28,7 @@ Pass = Any
 def simplify() -> list[Pass]:
     """Passes that bring an imported float32 graph into the form that the others expect, in order."""
     return [
+        CheckUncompressed(),
         Canonicalize(),  # before the folds: they look for constants and for one spelling
         FoldBatchNorm(),
         FoldPad(),
@@ -33,6 +36,7 @@ def simplify() -> list[Pass]:
         DenseForms(),
         SimplifyAttention(),
         Canonicalize(),  # what the folds left: constants of constants
+        CheckFinite(),  # by the names of layers, before anything is computed
     ]
 
 

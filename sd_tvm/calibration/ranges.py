@@ -114,7 +114,8 @@ class Range:
         levels = INTEGERS[dtype][1] - INTEGERS[dtype][0]
 
         def error(lo: float, hi: float) -> float:
-            step = (max(hi, 0.0) - min(lo, 0.0)) / levels
+            lo, hi = min(lo, 0.0), max(hi, 0.0)  # what is quantised holds zero
+            step = (hi - lo) / levels
             outside = np.where(x < lo, lo - x, np.where(x > hi, x - hi, 0.0))
             inside = (outside == 0) & (x != 0)
             return float(p @ outside**2 + p[inside].sum() * step**2 / 12)
@@ -125,7 +126,8 @@ class Range:
                 hi = float(min(_FRACTIONS * self.hi, key=lambda h: error(lo, float(h))))
             if lo < 0:
                 lo = float(min(_FRACTIONS * self.lo, key=lambda v: error(float(v), hi)))
-        return lo, hi
+        # a clip may pass the other end where all values have one sign; zero is beyond that end
+        return (min(lo, hi), hi) if self.lo > 0 else (lo, max(lo, hi))
 
 
 class RangeObserver:

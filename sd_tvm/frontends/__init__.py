@@ -69,8 +69,11 @@ def load_model(source: Any, example_inputs: Sequence[Any] | Any | None = None) -
             return from_program(source)
         if isinstance(source, torch.nn.Module):
             return from_module(source, example_inputs)
+    fix = ""
+    if hasattr(source, "to_relax"):
+        fix = "it is compressed already: tvm.compile its to_relax(), or compress the float32 network"
     raise UnsupportedModelError(
-        f"a {type(source).__module__}.{type(source).__qualname__} is not a model", expected=SOURCES
+        f"a {type(source).__module__}.{type(source).__qualname__} is not a model", expected=SOURCES, fix=fix
     )
 
 
@@ -95,7 +98,7 @@ def _from_text(text: str, example_inputs: Any) -> Any:
     fix = {
         ".pt": "save with torch.export.save(torch.export.export(model, inputs), 'model.pt2')",
         ".pth": "save with torch.export.save(torch.export.export(model, inputs), 'model.pt2')",
-        ".sd": "this is a compressed model: use sd_tvm.load()",
+        ".sd": "this is a compressed model: use sd_tvm.load(), or compress the float32 network",
     }.get(suffix, "export the model as .pt2 or .onnx")
     raise UnsupportedModelError(
         f"cannot import {text!r}: unknown suffix {suffix!r}", expected=SOURCES, fix=fix

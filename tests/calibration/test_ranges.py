@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -139,3 +141,24 @@ def test_bad_options_and_values() -> None:
         r.range("max", 0, "uint8")  # type: ignore[arg-type]
     with pytest.raises(CalibrationError, match="'v' becomes NaN or infinite"):
         seen(np.array([1.0, np.nan]))
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("value", [0.7, -0.7, 1e-3, 3e4])
+def test_values_that_are_all_equal(value: float, dtype: str, method: Any) -> None:
+    seen = Range()
+    seen.add(np.full((3, 5), value, np.float32), "x")
+    lo, hi = seen.range(method, 99.9, dtype)
+    assert lo <= hi
+    assert max(hi, -lo) == pytest.approx(abs(value), rel=1e-3)
+
+
+@given(st.floats(0.9, 1.0), st.integers(1, 400), st.booleans())
+def test_values_of_one_sign_give_a_range_in_order(low: float, count: int, negative: bool) -> None:
+    seen = Range()
+    values = np.array([low] * count + [1.0], np.float32)
+    seen.add(-values if negative else values, "x")
+    lo, hi = seen.range("mse", 99.9, "uint8")
+    assert lo <= hi
+    assert max(hi, -lo) == pytest.approx(low, abs=0.11)

@@ -18,7 +18,7 @@ from sd_tvm import backend, target
 from sd_tvm._tvm import relax, tvm
 from sd_tvm.accelerator import DEFAULT_CONFIG
 from sd_tvm.accelerator.config import AcceleratorConfig
-from sd_tvm.errors import RecipeError, SDError
+from sd_tvm.errors import NumericsError, SDError
 from sd_tvm.ffi_errors import error_classes
 from sd_tvm.relay_passes.decompose import Decompose
 from sd_tvm.relay_passes.partition import Partition
@@ -106,7 +106,7 @@ def test_errors_of_passes_reach_the_user_of_compile() -> None:
     mod = nets.Net((1, 4, 4, 4))
     bad = np.full((4, 4, 1, 1), np.inf, np.float32)
     module = mod.module(mod.call(relax.op.nn.conv2d(mod.x, relax.const(bad)), "c"))
-    with pytest.raises(RecipeError, match="not finite"):
+    with pytest.raises(NumericsError, match="'c' has values that are not finite"):
         tvm.compile(module, target="sd_accel")
 
 
