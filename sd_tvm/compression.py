@@ -63,7 +63,9 @@ def compress(
     Raises
     ------
     UnsupportedModelError
-        If the model cannot be imported or stored.
+        If the model cannot be imported or stored, or is compressed already.
+    NumericsError
+        If a weight, a bias or a statistic of the model is NaN or infinite; names the layer.
     RecipeError
         If the recipe is invalid or one of its patterns matches nothing.
     CalibrationError
@@ -208,8 +210,22 @@ def _store(
         for layer in layers
     ]
     notes += tuple(f"{row['node']}: {row['warning']}" for row in rows if "warning" in row)
+    notes += _shared(layers)
     return CompressedModel(
         StoredModel(graph.to_json(), tensors, stored, activations, recipe, rows, package_versions()), notes
+    )
+
+
+def _shared(layers: Sequence[WeightedLayer]) -> tuple[str, ...]:
+    """A note for every weight that several layers hold."""
+    users: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
+    for layer in layers:
+        users.setdefault((layer.array.shape, layer.array.tobytes()), []).append(layer.info.name)
+    return tuple(
+        f"{', '.join(names)} hold the same weight; each is fitted to its own inputs and stored by itself, "
+        "and the float32 size counts it as often"
+        for names in users.values()
+        if len(names) > 1
     )
 
 

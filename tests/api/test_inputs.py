@@ -252,6 +252,10 @@ def test_shared_weights(name: str, calibration: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Shared().eval()
     found = sd_tvm.compress(model, EXAMPLE, recipe=RECIPES[name], calibration=calibration)
+    (note,) = [x for x in found.notes if "same weight" in x]
+    names = [row["node"] for row in found.report]
+    assert all(name in note for name in names[1:])
+    assert names[0] not in note
     found = through_file(found, tmp_path)
     assert len(found.weights) == 4
     if calibration is None:  # the same weight, fitted the same way
