@@ -21,7 +21,7 @@ repeats. *rate*: every layer's least time; *median*: the median pass over all la
 
 **Machine.** {machine}.
 It was shared with other work: a float32 matrix product of fixed size, run between the repeats, reached
-{best:.0f} GFLOP/s at best, {median:.0f} in the median, {worst:.0f} at worst (a quiet machine: always the same).
+{best:.0f} GFLOP/s at best, {median:.0f} in the median, {worst:.0f} at worst (a quiet machine: no spread).
 """
 
 READING = """

@@ -12,12 +12,13 @@ namespace {
 using isa::RowKind;
 using isa::WMode;
 
-constexpr uint64_t kLeastPixels = 8;       // fewer leave most lanes of TapsFn unused
-constexpr uint64_t kMaxBlocks = 8 << 20;   // bytes of packed inputs that are kept
-constexpr uint64_t kMaxPlanes = 4 << 20;   // bytes; what INP can hold and room for padding
-constexpr uint64_t kBlockPositions = 384;  // of the sums of one filter, to stay in the L1 cache
-constexpr uint64_t kStep = 64;             // positions that the filters of a tile go through
-constexpr uint64_t kVector = 32;           // bytes that TapsFn reads at once
+constexpr uint64_t kLeastPixels = 8;         // fewer leave most lanes of TapsFn unused
+constexpr uint64_t kMaxBlocks = 8 << 20;     // bytes of packed inputs that are kept
+constexpr uint64_t kMaxPlanes = 4 << 20;     // bytes; what INP can hold and room for padding
+constexpr uint64_t kBlockPositions = 384;    // of the sums of one filter, to stay in the L1 cache
+constexpr uint64_t kStep = 64;               // positions that the filters of a tile go through
+constexpr uint64_t kCachedPixelRows = 4096;  // pixels x rows of three channels, 6 bytes each
+constexpr uint64_t kVector = 32;             // bytes that TapsFn reads at once
 constexpr uint64_t kAlone = uint64_t{1} << 40;  // stride of an axis with one output
 
 uint64_t RoundUp(uint64_t value, uint64_t multiple) {
@@ -310,11 +311,11 @@ class TriplesGemm {
       uint8_t* block = task_.scratch.blocks.data();
       if (keep) block += first / kBlockPixels * rows * kTripleBytes;
       if (!packed) Pack(first, n, rows, block);
-      for (uint64_t i = 0; i < tiles * kTileFilters; ++i) {
-        std::fill_n(sums.data() + i * kBlockPixels, padded, start_[i]);
-      }
-      for (uint64_t chunk = 0; chunk < chunks; ++chunk) {
-        for (uint64_t tile = 0; tile < tiles; ++tile) SumChunk(block, tile, chunk, padded);
+      // As many rows at once as the cache holds; their inputs serve all filters.
+      const uint64_t step = std::max<uint64_t>(1, kCachedPixelRows / (padded * kChunkRows));
+      for (uint64_t chunk = 0; chunk < chunks; chunk += step) {
+        const uint64_t end = std::min(chunks, chunk + step);
+        for (uint64_t tile = 0; tile < tiles; ++tile) SumChunks(block, tile, chunk, end, padded);
       }
       for (uint64_t tile = 0; tile < tiles; ++tile) {
         Kernels().scatter(sums.data() + tile * kTileFilters * kBlockPixels, kBlockPixels,
@@ -361,15 +362,23 @@ class TriplesGemm {
     Kernels().pack_triples(planes + FirstLane(task_) * kBlockPixels, rows, task_.is_signed, to);
   }
 
-  void SumChunk(const uint8_t* block, uint64_t tile, uint64_t chunk, uint64_t pixels) {
+  void SumChunks(const uint8_t* block, uint64_t tile, uint64_t chunk, uint64_t end,
+                 uint64_t pixels) {
+    const TriplesFn triples = Kernels().triples;
     const SparseTile& weights = *weights_[tile];
-    int32_t* sums = task_.scratch.filter_sums.data() + tile * kTileFilters * kBlockPixels;
-    for (uint64_t f = 0; f < kTileFilters; ++f) {
-      const uint32_t first = weights.starts[chunk * kTileFilters + f];
-      const uint32_t last = weights.starts[chunk * kTileFilters + f + 1];
-      if (first == last) continue;
-      Kernels().triples(block, weights.triples.data() + first, last - first,
-                        sums + f * kBlockPixels, pixels);
+    const uint64_t chunks = weights.starts.size() / kTileFilters;
+    const uint64_t filter = tile * kTileFilters;
+    int32_t* sums = task_.scratch.filter_sums.data() + filter * kBlockPixels;
+    for (uint64_t f = 0; f < kTileFilters; ++f, sums += kBlockPixels) {
+      // Segments of one chunk are far from each other.
+      const uint64_t ahead = std::min<uint64_t>(f + 2, kTileFilters - 1) * chunks + chunk;
+      const auto* next = reinterpret_cast<const uint8_t*>(weights.triples.data()) +
+                         weights.starts[ahead] * sizeof(TriplePair);
+      for (int line = 0; line < 3; ++line) __builtin_prefetch(next + 64 * line);
+      const uint32_t first = weights.starts[f * chunks + chunk];
+      const uint32_t last = weights.starts[f * chunks + end];
+      triples(block, weights.triples.data() + first, last - first, sums, pixels,
+              chunk == 0 ? &start_[filter + f] : nullptr);
     }
   }
 

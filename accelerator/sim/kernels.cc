@@ -94,7 +94,8 @@ void PackTriplesPortable(const uint8_t* planes, size_t rows, bool is_signed, uin
 }
 
 void TriplesPortable(const uint8_t* block, const TriplePair* pairs, size_t n, int32_t* sums,
-                     size_t pixels) {
+                     size_t pixels, const int32_t* start) {
+  if (start != nullptr) std::fill_n(sums, pixels, *start);
   const auto half = [](int32_t word, int i) {
     return int32_t{static_cast<int16_t>(static_cast<uint32_t>(word) >> 16 * i)};
   };

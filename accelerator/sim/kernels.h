@@ -82,10 +82,14 @@ struct TriplePair {
  */
 using PackTriplesFn = void (*)(const uint8_t* planes, size_t rows, bool is_signed, uint8_t* block);
 
-/*! \brief sums[p] += sum over pairs, rows, channels; pixels: 8 or a multiple of 16, <=
- * kBlockPixels. */
+/*!
+ * \brief sums[p] += sum over pairs, rows, channels.
+ *
+ * \param pixels 8 or a multiple of 16, <= kBlockPixels.
+ * \param start Replaces sums if it is not null.
+ */
 using TriplesFn = void (*)(const uint8_t* block, const TriplePair* pairs, size_t n, int32_t* sums,
-                           size_t pixels);
+                           size_t pixels, const int32_t* start);
 
 /*! \brief to[lane * stride + i] = words[i][lane] ^ flip for 16 words of 16 bytes. */
 using TransposeFn = void (*)(const uint8_t* const* words, uint8_t* to, size_t stride, uint8_t flip);

@@ -228,13 +228,14 @@ SD_AVX2 void PackTriplesAvx2(const uint8_t* planes, size_t rows, bool is_signed,
 }
 
 template <int kGroups>
-SD_AVX2 void TriplesBlock(const uint8_t* block, const TriplePair* pairs, size_t n, int32_t* sums) {
+SD_AVX2 void TriplesBlock(const uint8_t* block, const TriplePair* pairs, size_t n, int32_t* sums,
+                          const int32_t* start) {
   __m256i low[kGroups];
   __m256i high[kGroups];
   SD_UNROLL
   for (int g = 0; g < kGroups; ++g) {
-    low[g] = LoadVector(sums + 16 * g);
-    high[g] = LoadVector(sums + 16 * g + 8);
+    low[g] = start != nullptr ? _mm256_set1_epi32(*start) : LoadVector(sums + 16 * g);
+    high[g] = start != nullptr ? low[g] : LoadVector(sums + 16 * g + 8);
   }
   for (size_t i = 0; i < n; ++i) {
     const uint8_t* x0 = block + pairs[i].offset[0];
@@ -262,8 +263,10 @@ SD_AVX2 void TriplesBlock(const uint8_t* block, const TriplePair* pairs, size_t 
 }
 
 // 8 pixels; three sums, as one would wait for itself.
-SD_AVX2 void TriplesHalf(const uint8_t* block, const TriplePair* pairs, size_t n, int32_t* sums) {
-  __m256i sum[3] = {LoadVector(sums), _mm256_setzero_si256(), _mm256_setzero_si256()};
+SD_AVX2 void TriplesHalf(const uint8_t* block, const TriplePair* pairs, size_t n, int32_t* sums,
+                         const int32_t* start) {
+  __m256i sum[3] = {start != nullptr ? _mm256_set1_epi32(*start) : LoadVector(sums),
+                    _mm256_setzero_si256(), _mm256_setzero_si256()};
   for (size_t i = 0; i < n; ++i) {
     const uint8_t* x0 = block + pairs[i].offset[0];
     const uint8_t* x1 = block + pairs[i].offset[1];
@@ -279,18 +282,18 @@ SD_AVX2 void TriplesHalf(const uint8_t* block, const TriplePair* pairs, size_t n
 }
 
 SD_AVX2 void TriplesAvx2(const uint8_t* block, const TriplePair* pairs, size_t n, int32_t* sums,
-                         size_t pixels) {
+                         size_t pixels, const int32_t* start) {
   switch (pixels / 16) {
     case 4:
-      return TriplesBlock<4>(block, pairs, n, sums);
+      return TriplesBlock<4>(block, pairs, n, sums, start);
     case 3:
-      return TriplesBlock<3>(block, pairs, n, sums);
+      return TriplesBlock<3>(block, pairs, n, sums, start);
     case 2:
-      return TriplesBlock<2>(block, pairs, n, sums);
+      return TriplesBlock<2>(block, pairs, n, sums, start);
     case 1:
-      return TriplesBlock<1>(block, pairs, n, sums);
+      return TriplesBlock<1>(block, pairs, n, sums, start);
     default:
-      return TriplesHalf(block, pairs, n, sums);
+      return TriplesHalf(block, pairs, n, sums, start);
   }
 }
 

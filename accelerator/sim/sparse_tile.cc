@@ -95,7 +95,7 @@ SparseTile ListTriples(const PackedBlock& block, const Site& site) {
   const auto table = Table(*block.setw, site);
   const uint32_t chunks = (block.geometry->rows + kChunkRows - 1) / kChunkRows;
   SparseTile out;
-  std::vector<std::vector<Row>> rows(size_t{kFilters} * chunks);  // [chunk][filter]; weights
+  std::vector<std::vector<Row>> rows(size_t{kFilters} * chunks);  // [filter][chunk]; weights
   for (uint32_t f = 0; f < block.n_filters; ++f) {
     kept.ForEach(f, [&](uint32_t row, const uint8_t* nibbles) {
       const int8_t* basis = kept.BasisOf(f, kept.SliceOf(row));
@@ -109,7 +109,7 @@ SparseTile ListTriples(const PackedBlock& block, const Site& site) {
         if (3 * row + t >= block.setw->cg) entry.code[t] = 0;
         any |= entry.code[t];
       }
-      if (any != 0) rows[size_t{row / kChunkRows} * kFilters + f].push_back(entry);
+      if (any != 0) rows[size_t{f} * chunks + row / kChunkRows].push_back(entry);
     });
   }
   for (const auto& list : rows) {

@@ -11,7 +11,7 @@
 
 namespace sd {
 
-/*! \brief Rows of TriplePairs that a filter's inputs of one pixel block share the cache for. */
+/*! \brief Rows of a segment of triples. */
 constexpr uint32_t kChunkRows = 64;
 
 /*!
@@ -20,7 +20,8 @@ constexpr uint32_t kChunkRows = 64;
  * Rows of a *segment* are starts[segment] .. starts[segment + 1]; an odd last row is paired with
  * zero codes. Taps: segment = ((slice * code groups) + group of 3 codes) * 16 + filter, and weights
  * stay coefficients: the kernel sums codes x inputs, the basis is applied to the sums (exact, both
- * are linear). Triples: segment = chunk of rows * 16 + filter, and weights are rebuilt.
+ * are linear). Triples: segment = filter * chunks + chunk of kChunkRows rows, and weights are
+ * rebuilt.
  */
 struct SparseTile {
   std::vector<uint32_t> starts;

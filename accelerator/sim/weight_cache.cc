@@ -6,7 +6,7 @@
 namespace sd {
 namespace {
 
-constexpr size_t kSamples = 16;  // of 8 bytes, from each part
+constexpr size_t kSamples = 4;  // of 8 bytes, from each part
 
 }  // namespace
 
