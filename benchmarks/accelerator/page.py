@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from sd_tvm.accelerator.baselines.result import RunResult, time_ratio
 from sd_tvm.report.build import package_versions
 
 from .levers import with_levers
-from .measure import DENSE, DENSE_AREA, SD_4_16, Run, bound, can_fuse, ratio
+from .measure import BARRED, DENSE, DENSE_AREA, SD_4_16, Run, bound, can_fuse, ratio
 from .networks import Network
 from .real import Executed
 from .text import COMPONENT_NOTE, DATA_NOTE, FORMATS_NOTE, HEAD, LEVER_NOTE, NOTES, VARIANT_NOTE
@@ -100,20 +101,23 @@ def _verdict(passed: bool) -> str:
 
 def _bars(results: Iterable[Result]) -> str:
     rows: list[Sequence[str]] = [
-        ("network", "weights", "fusion", "E over dense int8", "bar", "", "time ratio", "bound", "bound / E",
-         "bar", "", "E over equal area", "time"),
+        ("network", "weights", "form", "fusion", "E over dense int8", "bar", "", "time ratio", "bound",
+         "bound / E", "bar", "", "E over equal area", "time"),
     ]  # fmt: skip
     for result in results:
         net = result.network
-        for fused in sorted(result.runs, reverse=True):
+        for fused, variant in itertools.product(sorted(result.runs, reverse=True), BARRED):
             runs = result.runs[fused]
-            dense, sd = runs[DENSE.name], runs[SD_4_16.name]
+            if variant.name not in runs:
+                continue
+            dense, sd = runs[DENSE.name], runs[variant.name]
             energy, limit = ratio(dense, sd), bound(dense, sd)
             distance, area = limit / energy[0], runs[DENSE_AREA.name]
             rows.append(
                 (
                     net.name,
                     net.weights,
+                    variant.name,
                     "on" if fused else "off",
                     _band(energy),
                     "" if net.bar is None else f">= {net.bar:g}",
