@@ -44,12 +44,12 @@ METHOD = """
 ## How
 
 - int8: pmaddwd on pairs of channels, 16 filters x 6 pixels in registers; weights are packed on the fly.
-- Rows of taps: filter by filter over many pixels. Sums of codes x inputs (pmaddubsw; int16 as long as no
+- N:16, rows of taps: filter by filter, many pixels. Sums of codes x inputs (pmaddubsw; int16 as long as no
   input can overflow it, then int32), the basis once at the end: exact, because both are linear. A zero row
   costs nothing.
 - N:16, rows of three channels: pmaddwd with rebuilt weights over 64 pixels, zero rows left out.
-- Everything else (few pixels, other rows, groups, weights beyond int16): rebuilt weights, 16 filters at a
-  time.
+- Everything else (16:16, few pixels, other rows, groups, weights beyond int16): rebuilt weights, 16 filters
+  at a time.
 - Without AVX2 (or with `SD_KERNELS=portable`) plain C++ gives the same bits.
 """
 

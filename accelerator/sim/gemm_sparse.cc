@@ -68,8 +68,10 @@ class TapsGemm {
         (gemm.inp_oy == 0 && gemm.n_oy > 1)) {
       return false;
     }
-    const uint64_t chain = Chain(task);
-    return chain >= (mode == WMode::kDense ? 4 : 1);
+    if (Chain(task) == 0) return false;
+    // Every phase takes a sum of its own; with most rows kept the 16-filter kernel is faster.
+    const Axis x(gemm.n_ox, gemm.inp_ox, task.setw.n_kx, task.setw.inp_kx);
+    return 4 * x.phases.size() * task.geometry.kept_rows <= 3 * uint64_t{task.geometry.rows};
   }
 
   explicit TapsGemm(GemmTask& task)
@@ -189,7 +191,8 @@ class TapsGemm {
     for (uint32_t f = 0; f < kTileFilters; ++f) {
       const uint32_t shift =
           task_.is_signed ? 128U * static_cast<uint32_t>(weights.weight_sums[f]) : 0;
-      start_[f] = static_cast<int32_t>(static_cast<uint32_t>(add_ ? 0 : init[f]) - shift);
+      start_[f] =
+          static_cast<int32_t>(static_cast<uint32_t>(init == nullptr ? 0 : init[f]) - shift);
     }
   }
 
@@ -334,7 +337,7 @@ class TriplesGemm {
       weights_.push_back(task_.Weights(task_.workspace.sparse_weights, tile, ListTriples));
       const int32_t* init = task_.InitialSums(tile);
       add_ = init == nullptr;
-      for (uint32_t f = 0; f < kTileFilters; ++f) start_.push_back(add_ ? 0 : init[f]);
+      for (uint32_t f = 0; f < kTileFilters; ++f) start_.push_back(init == nullptr ? 0 : init[f]);
       task_.ListSums(tile);
       words_.insert(words_.end(), task_.scratch.sums.begin(), task_.scratch.sums.end());
     }

@@ -179,10 +179,10 @@ void GemmTask::ListSums(uint64_t tile) {
 
 void GemmTask::ListPixels(const ChannelBlocks& blocks) {
   const uint64_t base = InputBase(blocks);
-  const int16_t* input = nullptr;
-  for (uint64_t block = 0; block < blocks.count; ++block) {
+  const int16_t* input = unit.memories.WidenedInput(base, base + span_, is_signed);
+  for (uint64_t block = 1; block < blocks.count; ++block) {
     const uint64_t first = base + block * gemm.inp_cb;
-    input = unit.memories.WidenedInput(first, first + span_, is_signed);
+    unit.memories.WidenedInput(first, first + span_, is_signed);
   }
   scratch.pixels.resize(pixels());
   Pixel* pixel = scratch.pixels.data();
