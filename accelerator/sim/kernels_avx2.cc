@@ -31,9 +31,6 @@ SD_AVX2 inline __m256i LoadHalves(const int32_t* from) {
 SD_AVX2 inline void StoreVector(void* to, __m256i value) {
   _mm256_storeu_si256(static_cast<__m256i*>(to), value);
 }
-SD_AVX2 inline void AddVector(int32_t* to, __m256i value) {
-  StoreVector(to, _mm256_add_epi32(LoadVector(to), value));
-}
 SD_AVX2 inline __m256i BroadcastPair(const int16_t* from) {
   int32_t pair = 0;
   std::memcpy(&pair, from, 4);
