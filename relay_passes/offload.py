@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from sd_tvm._tvm import ir, relax, structural_equal, tvm
 from sd_tvm.accelerator.codegen import check_definition, compile_layer
 from sd_tvm.accelerator.codegen.region import compile_region
+from sd_tvm.accelerator.codegen.tune import Tuning
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.simulator import create_module
 from sd_tvm.errors import CodegenError, ScheduleError
@@ -23,6 +25,7 @@ from sd_tvm.relay_passes._weights import relax_functions, without
 from sd_tvm.relay_passes.lower_cpu import integer_layers
 from sd_tvm.relay_passes.report import place
 from sd_tvm.relay_passes.split_channels import SplitChannels
+from sd_tvm.schedules.accel.tiles import TileDatabase
 
 _LOG = logging.getLogger(__name__)
 EXTERNAL_MODS = "external_mods"
@@ -58,14 +61,30 @@ class Offload:
         A configuration, its name or the path of its YAML file; None is the default one.
     fuse
         False: every layer is a program of its own and all activations pass through DRAM.
+    tiles
+        Tiles that are known: a database, or its JSON file, which is written again if tuning finds others.
+    tune
+        For steps whose tiles are not known: how many candidates to compile and time; 0: none.
+    progress
+        Called while tuning with (steps done, steps to do) of a region.
 
     Raises
     ------
     ConfigError
         If there is no such configuration, or it is invalid.
+    FormatError
+        If ``tiles`` is another kind of file.
     """
 
-    def __init__(self, config: AcceleratorConfig | str | Path | None = None, *, fuse: bool = True) -> None:
+    def __init__(
+        self,
+        config: AcceleratorConfig | str | Path | None = None,
+        *,
+        fuse: bool = True,
+        tiles: TileDatabase | str | Path | None = None,
+        tune: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         if config is None:
             self.config = AcceleratorConfig.load()
         elif isinstance(config, AcceleratorConfig):
@@ -73,6 +92,10 @@ class Offload:
         else:
             self.config = AcceleratorConfig.load(config)
         self.fuse = fuse
+        self.tuning: Tuning | None = None
+        if tiles is not None or tune:
+            database = tiles if isinstance(tiles, TileDatabase) else TileDatabase(tiles)
+            self.tuning = Tuning(database, tune, progress)
 
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         """The pass."""
@@ -89,6 +112,8 @@ class Offload:
         programs = _Programs()
         for name, _ in list(relax_functions(mod)):
             mod = _Function(self, mod, name, layers, candidates, refused, programs).run()
+        if self.tuning is not None:
+            self.tuning.tiles.save()
         for name, why in sorted(refused.items()):
             _LOG.warning("%s stays on the CPU: %s", name, why)
         mod = place(mod, "cpu-integer", refused) if refused else mod
@@ -114,7 +139,7 @@ class _Function:
         refused: dict[str, str],
         programs: _Programs,
     ) -> None:
-        self.config, self.fuse = owner.config, owner.fuse
+        self.config, self.fuse, self.tuning = owner.config, owner.fuse, owner.tuning
         self.mod, self.name, self.layers, self.candidates = mod, name, layers, candidates
         self.refused, self.programs = refused, programs
         self.func = mod[name]
@@ -209,6 +234,7 @@ class _Function:
                     sizes,
                     self.config,
                     fuse=fuse,
+                    tuning=self.tuning,
                     records=built.records,
                 )
                 if problem is not None:

@@ -49,17 +49,24 @@ def to_integer(mod: IRModule, recipe: Recipe | None = None) -> list[Pass]:
     return [*simplify(), Decompose(recipe), Partition()]
 
 
-def accelerator_passes(mod: IRModule, config: AcceleratorConfig | str | Path | None = None) -> list[Pass]:
-    """All passes from any Relax module to programs and scheduled PrimFuncs, in order."""
+def accelerator_passes(
+    mod: IRModule, config: AcceleratorConfig | str | Path | None = None, offload: Offload | None = None
+) -> list[Pass]:
+    """All passes from any Relax module to programs and scheduled PrimFuncs, in order.
+
+    ``offload`` replaces ``Offload(config)``.
+    """
     return [
         *to_integer(mod),
-        Offload(config),
+        Offload(config) if offload is None else offload,
         LowerToCPU(),  # layers that the configuration cannot hold
         relax.get_pipeline("zero"),  # the default pipeline does not fuse what is left in float32
     ]
 
 
-def compile_for(config: AcceleratorConfig | str | Path | None, build_default: Any) -> Pass:
+def compile_for(
+    config: AcceleratorConfig | str | Path | None, build_default: Any, offload: Offload | None = None
+) -> Pass:
     """The pipeline of target ``sd_accel``.
 
     Parameters
@@ -68,11 +75,13 @@ def compile_for(config: AcceleratorConfig | str | Path | None, build_default: An
         Accelerator configuration, its name or path; None is the default one.
     build_default
         Makes TVM's own default pipeline, which runs last.
+    offload
+        The pass that makes programs; None: ``Offload(config)``.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="sd.Pipeline")  # type: ignore[untyped-decorator]
     def pipeline(mod: IRModule, _context: Any) -> IRModule:
-        for step in (*accelerator_passes(mod, config), build_default()):
+        for step in (*accelerator_passes(mod, config, offload), build_default()):
             mod = step(mod)
         return mod
 

@@ -6,7 +6,7 @@ machine do the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -84,7 +84,13 @@ def read_module(source: Any, example_inputs: Any = None) -> Any:
 
 
 def compile_module(
-    module: Any, target: str = ACCELERATOR, *, config: AcceleratorConfig | None = None
+    module: Any,
+    target: str = ACCELERATOR,
+    *,
+    config: AcceleratorConfig | None = None,
+    tiles: str | Path | None = None,
+    tune: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Compiled:
     """Compile a Relax module with TVM.
 
@@ -98,11 +104,14 @@ def compile_module(
     config
         Configuration to compile for, instead of one that the target names. Layers are tiled for this very
         object, whatever its name.
+    tiles, tune, progress
+        Of :class:`sd_tvm.relay_passes.offload.Offload`.
 
     Raises
     ------
     OptionError
-        If the target is none of these, or names a configuration while ``config`` is given.
+        If the target is none of these, or names a configuration while ``config`` is given, or is the CPU
+        while tiles are asked for.
     ConfigError
         If the configuration does not exist or is invalid.
     """
@@ -111,6 +120,9 @@ def compile_module(
         raise OptionError(
             f"target {target!r} and a configuration", expected=ACCELERATOR, fix="pass one of them"
         )
+    tuned = tiles is not None or tune > 0
+    if tuned and target == CPU:
+        raise OptionError("tiles for the CPU", expected=ACCELERATOR, fix="leave the options of tiles out")
     from sd_tvm._tvm import tvm
 
     mod = read_module(module)
@@ -126,10 +138,13 @@ def compile_module(
         return Compiled(tvm.compile(mod, target=_host()), nodes)
     chosen = _accelerator_target(target)
     pipeline: Any = "default"
-    if config is not None:
+    if config is not None or tuned:
+        from sd_tvm.relay_passes.offload import Offload
         from sd_tvm.relay_passes.pipeline import compile_for
 
-        pipeline = compile_for(config, lambda: tvm.relax.pipeline.default_build_pipeline())
+        machine = config or target.partition("/")[2] or None
+        offload = Offload(machine, tiles=tiles, tune=tune, progress=progress)
+        pipeline = compile_for(machine, lambda: tvm.relax.pipeline.default_build_pipeline(), offload)
     seen = _Placement()
     with tvm.transform.PassContext(instruments=[seen.instrument()]):
         executable = tvm.compile(mod, target=chosen, relax_pipeline=pipeline)

@@ -15,6 +15,7 @@ from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.errors import ScheduleError
 from sd_tvm.layers import PACKED_LANES
 from sd_tvm.schedules.accel import marks
+from sd_tvm.schedules.accel.fusion.addresses import place as place_buffers
 
 __all__ = ["Arena", "MemoryMap", "OnChip", "allocate", "element_bytes", "memory_of"]
 
@@ -53,6 +54,12 @@ class MemoryMap:
     #: Buffer that another one shares its place with (it is overwritten element by element).
     aliases: dict[Key, Key] = field(default_factory=dict)
 
+    def root(self, key: Key) -> Key:
+        """Buffer whose place another one has."""
+        while key in self.aliases:
+            key = self.aliases[key]
+        return key
+
     def of(self, buffer: Any) -> OnChip:
         """Place of a buffer.
 
@@ -61,9 +68,7 @@ class MemoryMap:
         CodegenError
             If the buffer is not on chip.
         """
-        key = hash(buffer)
-        while key in self.aliases:
-            key = self.aliases[key]
+        key = self.root(hash(buffer))
         if key not in self.buffers:
             raise unmapped("a buffer that is not on chip", buffer)
         return self.buffers[key]
@@ -172,6 +177,9 @@ def allocate(
         if id(place) not in kept:
             place.base = total.get(place.mem, 0)
             total[place.mem] = place.base + place.words * place.copies
+    for mem in total:
+        if total[mem] > arena.size(mem):
+            total[mem] = _share(tree.root, out, [p for i, p in _places(out, mem) if i not in kept])
     for mem, words in total.items():
         if words > arena.size(mem):
             raise ScheduleError(
@@ -194,23 +202,43 @@ def allocate(
     return out
 
 
+def _places(out: MemoryMap, mem: Mem) -> list[tuple[int, OnChip]]:
+    """Places in a memory, with their identities."""
+    return [(id(place), place) for place in out.buffers.values() if place.mem is mem]
+
+
+def _share(root: list[Any], out: MemoryMap, places: list[OnChip]) -> int:
+    """Let buffers that parts of a function use one after the other share words; the words of all."""
+    lives: dict[int, tuple[int, int]] = {}
+    for i, node in enumerate(root):
+        written: set[Key] = set()
+        read: set[Key] = set()
+        _touched(node, out, written, read)
+        for key in written | read:
+            if key in out.buffers:
+                place = id(out.buffers[key])
+                lives[place] = (lives.get(place, (i, i))[0], i)
+    sizes = [p.words * p.copies for p in places]
+    starts = place_buffers(sizes, [lives.get(id(p), (0, len(root))) for p in places])
+    for one, start in zip(places, starts, strict=True):
+        one.base = start
+    return max((start + size for start, size in zip(starts, sizes, strict=True)), default=0)
+
+
+def _touched(node: Any, out: MemoryMap, written: set[Key], read: set[Key]) -> None:
+    """Add the buffers that a statement writes and reads, aliases resolved."""
+    if isinstance(node, Loop):
+        for child in node.body:
+            _touched(child, out, written, read)
+    elif isinstance(node, Nest):
+        for store in node.stores:
+            written.add(out.root(hash(store.buffer)))
+            read.update(out.root(hash(x.source)) for x in loads(store.value))
+
+
 def _copies(root: list[Any], out: MemoryMap) -> dict[Key, int]:
     """Copies of the buffers of pipelined loops: last stage that reads - first stage that writes + 1."""
     copies: dict[Key, int] = {}
-
-    def place(key: Key) -> Key:
-        while key in out.aliases:
-            key = out.aliases[key]
-        return key
-
-    def touched(node: Any, written: set[Key], read: set[Key]) -> None:
-        if isinstance(node, Loop):
-            for child in node.body:
-                touched(child, written, read)
-        elif isinstance(node, Nest):
-            for store in node.stores:
-                written.add(place(hash(store.buffer)))
-                read.update(place(hash(x.source)) for x in loads(store.value))
 
     def visit(nodes: list[Any]) -> None:
         for node in nodes:
@@ -219,14 +247,14 @@ def _copies(root: list[Any], out: MemoryMap) -> dict[Key, int]:
             visit(node.body)
             if not node.stages:
                 continue
-            born = {place(hash(x.buffer)) for x in node.body if isinstance(x, Alloc)}
+            born = {out.root(hash(x.buffer)) for x in node.body if isinstance(x, Alloc)}
             first: dict[Key, int] = {}
             last: dict[Key, int] = {}
             statements = [x for x in node.body if not isinstance(x, Alloc)]
             for stage, statement in zip(node.stages, statements, strict=True):
                 written: set[Key] = set()
                 read: set[Key] = set()
-                touched(statement, written, read)
+                _touched(statement, out, written, read)
                 for key in written & born:
                     first[key] = min(first.get(key, stage), stage)
                 for key in read & born:

@@ -13,6 +13,7 @@ from sd_tvm.accelerator.codegen.lower import lower
 from sd_tvm.accelerator.codegen.memory import Arena
 from sd_tvm.accelerator.codegen.provenance import Provenance
 from sd_tvm.accelerator.codegen.stream import Access, Stream
+from sd_tvm.accelerator.codegen.tune import Tuning
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.program import Program
 from sd_tvm.accelerator.isa.spec import BY_NAME, AluOp, AluSrcB, Mem
@@ -20,6 +21,7 @@ from sd_tvm.layers import LANES, PACKED_LANES, Layer, layer_from_json, layer_to_
 from sd_tvm.schedules.accel import schedule_accel
 from sd_tvm.schedules.accel.fusion import Buffer, Plan, Region, Source, plan_region
 from sd_tvm.schedules.accel.placement import Placement
+from sd_tvm.schedules.accel.tiles import Tile, TileDatabase
 from sd_tvm.schedules.ops import build_primfunc
 
 _MAX_PLANES = (1 << next(f.bits for f in BY_NAME["ALU"].fields if f.name == "n2")) - 1
@@ -68,7 +70,12 @@ class Segments:
 
 
 def link(
-    region: Region, plan: Plan, segments: Segments, config: AcceleratorConfig
+    region: Region,
+    plan: Plan,
+    segments: Segments,
+    config: AcceleratorConfig,
+    tiles: TileDatabase | None = None,
+    window: range | None = None,
 ) -> Program:
     """Emit all steps of a plan into one program.
 
@@ -80,15 +87,21 @@ def link(
         Where operands are.
     config
         The machine.
+    tiles
+        Tiles that are known; the others are the best by their estimated cost.
+    window
+        Some of the steps only, to measure them: what they read is there already.
 
     Raises
     ------
     ScheduleError, CodegenError
         As :func:`sd_tvm.accelerator.codegen.compile_program`.
     """
+    _CONFIGS[config.to_text()] = config
     stream, arena, held = Stream(), Arena(config), Provenance()
     born: set[int] = set()
-    for number, step in enumerate(plan.steps):
+    for number in window or range(len(plan.steps)):
+        step = plan.steps[number]
         node = region.nodes[step.node]
         stream.emit("MARK", {"layer": step.node})
         output = step.output.buffer
@@ -107,20 +120,23 @@ def link(
         bindings.append(_bind(step.output, node.result, region, plan, segments))
         homes = tuple(b.home for b in bindings)
         layer = layer_to_json(replace(step.layer, name=""))
-        generator = _generator(layer, step.placement, homes, config.to_text())
+        tile = None if tiles is None else tiles.get(step.layer, config, step.placement)
+        generator = _generator(layer, step.placement, homes, config.to_text(), tile)
         generator.emit(bindings, arena, stream, held, step.keep)
     stream.emit("FINISH", {})
     ahead = max(0, config.control.queue_depth - 2)
     return stream.program(segments.sizes, arena.required, segments.n_results, ahead)
 
 
-@lru_cache(maxsize=256)
-def _generator(layer: str, placement: Placement, homes: tuple[Home, ...], config: str) -> Generator:
+@lru_cache(maxsize=1024)
+def _generator(
+    layer: str, placement: Placement, homes: tuple[Home, ...], config: str, tile: Tile | None
+) -> Generator:
     """Matched nests of a step; equal steps share them."""
     parsed: Layer = layer_from_json(layer)
     machine = _CONFIGS[config]
     func = build_primfunc(parsed, "main")
-    return Generator(lower(schedule_accel(func, machine, placement)), parsed, homes)
+    return Generator(lower(schedule_accel(func, machine, placement, tile)), parsed, homes)
 
 
 #: Configurations by their text, for the cache.
@@ -208,6 +224,7 @@ def compile_region(
     *,
     fuse: bool = True,
     records: Mapping[int, tuple[int, int, int]] = MappingProxyType({}),
+    tuning: Tuning | None = None,
 ) -> tuple[Linked, list[int], list[int]]:
     """Plan and link a region.
 
@@ -227,6 +244,8 @@ def compile_region(
         Whether activations may stay on chip between layers.
     records
         Constants that are packed to 9 bytes a word (:func:`sd_tvm.schedules.ops.pack_records`).
+    tuning
+        Tiles that are known, and how many to try for those that are not.
 
     Returns
     -------
@@ -254,5 +273,12 @@ def compile_region(
     shifted = tuple(tuple(len(inputs) + c for c in node) for node in constants)
     spread = {len(inputs) + c: bytes_ for c, bytes_ in records.items()}
     segments = Segments(values, shifted, spread, sizes, len(results))
-    _CONFIGS[config.to_text()] = config
-    return Linked(link(region, plan, segments, config), plan), inputs, results
+    tiles = None
+    if tuning is not None:
+        tiles = tuning.tiles
+
+        def measure(known: TileDatabase, window: range | None) -> Program:
+            return link(region, plan, segments, config, known, window)
+
+        tuning.tune([(step.layer, step.placement) for step in plan.steps], config, measure)
+    return Linked(link(region, plan, segments, config, tiles), plan), inputs, results

@@ -16,17 +16,22 @@ from sd_tvm.layers import (
     layer_from_json,
 )
 from sd_tvm.schedules.accel.conv import schedule_conv
+from sd_tvm.schedules.accel.conv_tiles import ConvTile
 from sd_tvm.schedules.accel.elementwise import schedule_elementwise
 from sd_tvm.schedules.accel.interleave import schedule_interleave
 from sd_tvm.schedules.accel.partial_sums import schedule_sum
 from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
+from sd_tvm.schedules.accel.tiles import Tile
 from sd_tvm.schedules.accel.vector import schedule_vector
+from sd_tvm.schedules.accel.vector_tiles import VectorTile
 from sd_tvm.schedules.ops.tir import LAYER_ATTR
 
 __all__ = ["IN_DRAM", "Placement", "schedule_accel"]
 
 
-def schedule_accel(func: Any, config: AcceleratorConfig, placement: Placement = IN_DRAM) -> Any:
+def schedule_accel(
+    func: Any, config: AcceleratorConfig, placement: Placement = IN_DRAM, tile: Tile | None = None
+) -> Any:
     """Tile a layer's PrimFunc onto an accelerator configuration.
 
     Parameters
@@ -37,6 +42,8 @@ def schedule_accel(func: Any, config: AcceleratorConfig, placement: Placement = 
         Sizes of array and buffers.
     placement
         Activations that stay on chip.
+    tile
+        How to cut the layer; None: the best by its estimated cost.
 
     Returns
     -------
@@ -50,11 +57,13 @@ def schedule_accel(func: Any, config: AcceleratorConfig, placement: Placement = 
     """
     layer = layer_from_json(str(func.attrs[LAYER_ATTR]))
     if isinstance(layer, ConvLayer):
-        return schedule_conv(func, layer, config, placement)
+        chosen = tile if isinstance(tile, ConvTile) else None
+        return schedule_conv(func, layer, config, placement, chosen)
     if isinstance(layer, LutLayer | MulLayer | ResizeLayer | ConcatLayer):
         return schedule_elementwise(func, layer, config, placement)
     if isinstance(layer, SumLayer):
         return schedule_sum(func, layer, config)
     if isinstance(layer, InterleaveLayer):
         return schedule_interleave(func, layer, config, placement)
-    return schedule_vector(func, layer, config, placement)
+    vector = tile if isinstance(tile, VectorTile) else None
+    return schedule_vector(func, layer, config, placement, vector)

@@ -201,8 +201,10 @@ class ArrayModel:
             inp = pixels * self.all_taps * filter_passes
         else:
             rows = form.kept_rows if self.shared else geometry.rows
-            inp = rows * filter_passes * (
-                n_oy * self._windows(n_ox, self.steps) if self.taps else self.steps * pixels
+            inp = (
+                rows
+                * filter_passes
+                * (n_oy * self._windows(n_ox, self.steps) if self.taps else self.steps * pixels)
             )
         total += inp * price["inp_byte"]
         if form is None:

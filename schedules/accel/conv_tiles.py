@@ -150,6 +150,13 @@ class _Model:
                 fits.append(overlap)
                 yield candidate, cost
 
+    def exact(self, tile: ConvTile) -> Cost:
+        """Cost of a tile with the overlap that it has."""
+        once = tile.overlap.weights and self._tiling(tile)[1] == 2
+        cost = replace(self._cost(tile, once=once), overlaps=self._overlaps(tile))
+        self._needs(cost, tile)
+        return cost
+
     def _overlaps(self, tile: ConvTile) -> tuple[bool, ...]:
         o = tile.overlap
         ahead = (o.weights or tile.resident) and (o.strip or not self.strips)
@@ -196,6 +203,11 @@ class _Model:
             cost.busy = (strip_cycles + weight_cycles, array, store)
         if self.placement.output:
             cost.busy = cost.busy[:-1]
+        load = (strip_cycles + weight_cycles) // tiles
+        ends = () if self.placement.output else (store // tiles,)
+        cost.pattern = [
+            (load, *(times if layer.out == "q8" else times[:1]), *ends) for times in cost.pattern[:_PATTERN]
+        ]
         # Weights of a layer whose input is on chip come while the layer before it is in work.
         first = weight_cycles // weight_loads
         latency = config.dram.latency_cycles
@@ -226,9 +238,13 @@ class _Model:
                     gemm = self.array.gemm(n_oy, n_ox, first * LANES, n_m)
                     array += times * gemm.cycles
                     cost.energy_fj += times * gemm.energy_fj
+                    requantise = 0
                     if self.layer.out == "q8":
-                        alu += times * alu_cycles(self.config, n * n_oy * n_ox)
+                        requantise = alu_cycles(self.config, n * n_oy * n_ox)
                         cost.energy_fj += times * n * word_price
+                    alu += times * requantise
+                    if (n_oy, n_ox) == (tile.oy, tile.ox):
+                        cost.pattern.append((gemm.cycles, requantise))
         return array, alu
 
     def _image_words(self, tile: ConvTile) -> int:
@@ -328,6 +344,8 @@ class _Model:
         return [(False, True), (False, False), (True, False)]
 
 
+#: Tiles that estimates look at one by one.
+_PATTERN = 24
 #: Cycles for which weights are expected to be under way before their layer begins.
 _AHEAD_CYCLES = 2000
 
@@ -374,3 +392,16 @@ def choose_conv_tile(
         As :func:`rank_conv_tiles`.
     """
     return rank_conv_tiles(layer, config, placement)[0][0]
+
+
+def check_conv_tile(
+    tile: ConvTile, layer: ConvLayer, config: AcceleratorConfig, placement: Placement
+) -> str:
+    """Why a tile is impossible, or an empty string."""
+    model = _Model(layer, config, placement)
+    oh, ow = layer.out_hw
+    if tile.mb > model.mbs or tile.oy > oh or tile.ox > ow:
+        return "larger than the result"
+    if placement.keep_weights and not tile.resident:
+        return "its weights have to stay"
+    return model.exact(tile).problem(config, placement.inp_words)

@@ -48,7 +48,8 @@ def cycle_price(config: AcceleratorConfig) -> int:
 
     Least energy x delay of a whole network means least energy + time x (its mean power), to first order.
     The mean power of networks on the shipped configurations is between a third of and all of the power of
-    a busy DRAM bus; half of it is what the search assumes.
+    a busy DRAM bus; half of it is what the search assumes: the flat
+    optimum of measured energy x delay.
     """
     return int(CYCLE_SHARE * config.dram.bytes_per_cycle * prices(config)["dram_byte"])
 
@@ -74,6 +75,8 @@ class Cost:
         Cycles before the first tile's work can begin; None: a tile's share of the first queue.
     tiles
         Innermost tiles.
+    pattern
+        Cycles of each queue for tiles that follow each other, if they differ; then it begins again.
     instructions
         Instructions of all tiles; 0: four a tile.
     energy_fj
@@ -89,6 +92,7 @@ class Cost:
     overlaps: Sequence[bool] = ()
     lead: int | None = None
     tiles: int = 1
+    pattern: list[tuple[int, ...]] = field(default_factory=list)
     instructions: int = 0
     energy_fj: int = 0
     copies: int = 2
@@ -102,18 +106,13 @@ class Cost:
         self.fields.append((what, value, largest))
 
     def cycles(self, config: AcceleratorConfig) -> int:
-        """Estimate: first tile through all queues, then a tile every time the slowest queue allows.
-
-        A queue that cannot run ahead of the one behind it adds to that one's time.
-        """
+        """Estimate: tiles pass the queues; a queue works one tile ahead of the one behind it, or not."""
         overlaps = self.overlaps or [self.copies > 1] * (len(self.busy) - 1)
-        period = max(self.busy)
-        for i, ahead in enumerate(overlaps):
-            if not ahead:
-                period = max(period, self.busy[i] + self.busy[i + 1])
-        lead = self.busy[0] // self.tiles if self.lead is None else self.lead
-        first = lead + sum(self.busy[1:]) // self.tiles
-        total = first + period * (self.tiles - 1) // self.tiles
+        pattern = self.pattern or [tuple(b // self.tiles for b in self.busy)]
+        lead = pattern[0][0] if self.lead is None else self.lead
+        sample = min(self.tiles, max(2 * len(pattern), 4))
+        total, steady = _flow(pattern, [2 if ahead else 1 for ahead in overlaps], sample, lead)
+        total += steady * (self.tiles - sample) // max(1, sample - sample // 2)
         return max(total, fetch_cycles(config, self.instructions or 4 * self.tiles))
 
     def objective(self, config: AcceleratorConfig) -> int:
@@ -144,6 +143,25 @@ class Cost:
             if value > largest:
                 return f"{what} of {value} (an instruction holds {largest})"
         return ""
+
+
+def _flow(pattern: Sequence[tuple[int, ...]], ahead: Sequence[int], tiles: int, lead: int) -> tuple[int, int]:
+    """(time of so many tiles, time of the second half of them)."""
+    queues = len(pattern[0])
+    ends: list[list[int]] = [[] for _ in range(queues)]
+    for t in range(tiles):
+        times = pattern[t % len(pattern)]
+        before = 0
+        for q in range(queues):
+            start = before
+            if t:
+                start = max(start, ends[q][-1])
+            if q + 1 < queues and t >= ahead[q]:
+                start = max(start, ends[q + 1][t - ahead[q]])
+            before = start + (lead if t == 0 and q == 0 else times[q])
+            ends[q].append(before)
+    last = ends[-1]
+    return last[-1], last[-1] - last[tiles // 2 - 1] if tiles > 1 else 0
 
 
 def rank(

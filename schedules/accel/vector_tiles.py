@@ -110,3 +110,13 @@ def rank_vector_tiles(
     smallest = _cost(layer, config, VectorTile(1, 1, 1), 1, placement)
     found = rank(layer.name, config, both(candidates), smallest, placement.inp_words)
     return [(replace(tile, copies=cost.copies), cost) for tile, cost in found]
+
+
+def check_vector_tile(
+    tile: VectorTile, layer: VectorLayer, config: AcceleratorConfig, placement: Placement
+) -> str:
+    """Why a tile is impossible, or an empty string."""
+    oh, ow = _window(layer).out_hw
+    if tile.cb > blocks16(layer.channels) or tile.oy > oh or tile.ox > ow or tile.copies > 2:
+        return "larger than the result"
+    return _cost(layer, config, tile, tile.copies, placement).problem(config, placement.inp_words)

@@ -21,6 +21,12 @@ def compile_model(
     shape: Annotated[
         str | None, typer.Option(help="Input shape for models that leave it open, e.g. 1,3,224,224.")
     ] = None,
+    tiles: Annotated[
+        Path | None, typer.Option(help="JSON file of tiles found before; read, and written after tuning.")
+    ] = None,
+    tune: Annotated[
+        int, typer.Option(min=0, help="Try so many candidate tiles of each step on the timing model.")
+    ] = 0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show where every node runs.")] = False,
 ) -> None:
     """Compile with TVM; print which nodes do not run on the accelerator, and why."""
@@ -28,12 +34,18 @@ def compile_model(
 
     check_target(target)
     inputs.check_folder_of(output)
+    if tiles is not None:
+        inputs.check_folder_of(tiles)
     with console.progress() as report:
         report("load", 0, 1)
         module = read_module(model, inputs.parse_shape(shape))
         report("load", 1, 1)
         report("compile", 0, 1)
-        compiled = compile_module(module, target)
+
+        def tuning(done: int, total: int) -> None:
+            report("tune", done, total)
+
+        compiled = compile_module(module, target, tiles=tiles, tune=tune, progress=tuning)
         report("compile", 1, 1)
         report("export", 0, 1)
         compiled.executable.export_library(str(output))

@@ -2,7 +2,7 @@
 
 Dynamic programming over the order of the layers. A state is the set of values on chip; a move is one layer,
 or a run of layers whose inner values exist only as strips of rows. The cost is energy that the decision
-changes: DRAM traffic and rows that strips compute twice (picojoules, with the prices of the default table).
+changes: DRAM traffic and rows that strips compute twice (fJ, at the prices of the configuration's table).
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.layers import ConvLayer, PoolLayer
+from sd_tvm.schedules.accel.array import INSTRUCTION_BYTES
 from sd_tvm.schedules.accel.conv_tiles import weight_words
 from sd_tvm.schedules.accel.fusion.region import Region
 from sd_tvm.schedules.accel.fusion.windows import result_hw, stays, window_of
 from sd_tvm.schedules.accel.search import field_max, tile_sizes
 
-#: pJ of a 16-byte word from or to DRAM, and of a multiply-accumulate with all that belongs to it.
-_WORD_PJ = 1600.0
-_MAC_PJ = 0.4
-#: pJ that a further step costs: decides between plans that are equal otherwise.
-_STEP_PJ = 2000.0
+#: Bytes of weights and activations that the array reads on chip for a multiply-accumulate (measured on the
+#: networks of docs/results; reuse over pixels and filters makes it a small part of two).
+_BYTES_A_MAC = 0.06
+#: Instructions of a further step: decides between plans that are equal otherwise.
+_STEP_INSTRUCTIONS = 4
 _LONGEST_RUN = 8
 _BEAM = 64
 
@@ -76,6 +77,34 @@ def strips(height: int, rows: int) -> Iterator[tuple[int, int]]:
         yield y, min(y + rows, height)
 
 
+@dataclass(frozen=True)
+class Prices:
+    """Energy of what a plan decides, fJ, from the configuration's energy table.
+
+    Attributes
+    ----------
+    word
+        A 16-byte word from or to DRAM.
+    mac
+        A multiply-accumulate with all that belongs to it.
+    step
+        A further step of the program.
+    """
+
+    word: int
+    mac: int
+    step: int
+
+    @classmethod
+    def of(cls, config: AcceleratorConfig) -> Prices:
+        """Prices on a configuration."""
+        price = config.energy_fj()
+        product = price["mac_8x13" if config.rebuilds else "mac_8x8"] + price["psum"]
+        on_chip = int(_BYTES_A_MAC * (price["inp_byte"] + price["code_byte"]))
+        step = _STEP_INSTRUCTIONS * INSTRUCTION_BYTES * price["dram_byte"]
+        return cls(16 * price["dram_byte"], product + on_chip, step)
+
+
 class Space:
     """Sizes of a region's values and weights on one configuration.
 
@@ -91,6 +120,7 @@ class Space:
 
     def __init__(self, region: Region, config: AcceleratorConfig, inp_words: int) -> None:
         self.region, self.config, self.inp_words = region, config, inp_words
+        self.prices = Prices.of(config)
         self.weights = [
             weight_words(n.layer) if isinstance(n.layer, ConvLayer) else {} for n in region.nodes
         ]
@@ -190,6 +220,16 @@ def _depthwise(layer: object) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """Rows of the values in each strip, words of the inner ones, whether they fit, rows made twice (fJ)."""
+
+    ranges: list[dict[int, Extent]]
+    words: int
+    fits: bool
+    twice: float
+
+
 class Search:
     """Finds the cheapest runs of a region.
 
@@ -203,6 +243,8 @@ class Search:
 
     def __init__(self, space: Space, *, fuse: bool = True) -> None:
         self.space, self.region, self.fuse = space, space.region, fuse
+        self.prices = space.prices
+        self._cuts: dict[tuple[int, int, int], _Cut] = {}
 
     def runs(self) -> list[Run]:
         """The cheapest runs, in order."""
@@ -255,17 +297,17 @@ class Search:
         budget = self._budget(state, node.result if output else None)
         if budget < 0:
             return None
-        price = _STEP_PJ
+        price: float = self.prices.step
         for operand in self._reads(at, state):
             strip = _strip_of(space, at, operand, budget)
             if strip is None:
                 if state or output:
                     return None
                 strip = 0, self.region.values[node.inputs[operand]].words
-            price += _WORD_PJ * strip[1]
+            price += self.prices.word * strip[1]
         if not output:
             words = self.region.values[node.result].words
-            price += _WORD_PJ * words * (1 if getattr(node.layer, "out", "q8") == "q8" else 4)
+            price += self.prices.word * words * (1 if getattr(node.layer, "out", "q8") == "q8" else 4)
         return price
 
     def _closed(self, first: int, last: int) -> bool:
@@ -298,12 +340,12 @@ class Search:
         for rows in tile_sizes(height):
             if rows == height and images == 1:
                 continue
-            ranges = [strip_extents(region, first, last, a, b) for a, b in strips(height, rows)]
-            tallest = {v: max(r[v].last - r[v].first for r in ranges) for v in inner}
-            left = budget - sum(space.words(v, n, 1) for v, n in tallest.items())
-            if left < 0 or not all(space.fits(v, n) for v, n in tallest.items()):
+            cut = self._cut(first, last, rows)
+            ranges = cut.ranges
+            left = budget - cut.words
+            if left < 0 or not cut.fits:
                 continue
-            price = _STEP_PJ * (last - first + 1) * len(ranges) * images
+            price: float = self.prices.step * (last - first + 1) * len(ranges) * images
             fits = True
             for i in range(first, last + 1):
                 for operand in self._reads(i, state):
@@ -317,17 +359,34 @@ class Search:
                         fits = False
                         continue
                     read = sum(min(r[v].last, h) - max(r[v].first, 0) for r in ranges)
-                    price += _WORD_PJ * images * cb * w * read
+                    price += self.prices.word * images * cb * w * read
             if not fits:
                 continue
-            price += self._twice(first, last, ranges) * images
+            price += cut.twice * images
             if not keep:
                 weights = sum(space.weight_bytes(i) for i in range(first, last + 1))
-                price += _WORD_PJ / 16 * weights * (len(ranges) * images - 1)
+                price += self.prices.word // 16 * weights * (len(ranges) * images - 1)
             if not output:
-                price += _WORD_PJ * region.values[node.result].words
+                price += self.prices.word * region.values[node.result].words
             return Run(first, last, rows, keep, output), price
         return None
+
+    def _cut(self, first: int, last: int, rows: int) -> _Cut:
+        """Strips of a run; they do not depend on what is on chip."""
+        key = (first, last, rows)
+        if key not in self._cuts:
+            region, space = self.region, self.space
+            height = result_hw(region.nodes[last].layer)[0]
+            ranges = [strip_extents(region, first, last, a, b) for a, b in strips(height, rows)]
+            inner = [region.nodes[i].result for i in range(first, last)]
+            tallest = {v: max(r[v].last - r[v].first for r in ranges) for v in inner}
+            self._cuts[key] = _Cut(
+                ranges,
+                sum(space.words(v, n, 1) for v, n in tallest.items()),
+                all(space.fits(v, n) for v, n in tallest.items()),
+                self._twice(first, last, ranges),
+            )
+        return self._cuts[key]
 
     def _twice(self, first: int, last: int, ranges: list[dict[int, Extent]]) -> float:
         """Price of rows that several strips compute."""
@@ -339,6 +398,6 @@ class Search:
             height = result_hw(layer)[0]
             spans = (r[self.region.nodes[i].result] for r in ranges)
             rows = sum(min(e.last, height) - max(e.first, 0) for e in spans)
-            total += layer.macs / layer.batch / height * (rows - height) * _MAC_PJ
+            total += layer.macs / layer.batch / height * (rows - height) * self.prices.mac
         return total
 
