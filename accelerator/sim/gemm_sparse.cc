@@ -374,10 +374,11 @@ class TriplesGemm {
     int32_t* sums = task_.scratch.filter_sums.data() + filter * kBlockPixels;
     for (uint64_t f = 0; f < kTileFilters; ++f, sums += kBlockPixels) {
       // Segments of one chunk are far from each other.
-      const uint64_t ahead = std::min<uint64_t>(f + 2, kTileFilters - 1) * chunks + chunk;
-      const auto* next = reinterpret_cast<const uint8_t*>(weights.triples.data()) +
-                         weights.starts[ahead] * sizeof(TriplePair);
-      for (int line = 0; line < 3; ++line) __builtin_prefetch(next + 64 * line);
+      const size_t ahead =
+          weights.starts[std::min<uint64_t>(f + 2, kTileFilters - 1) * chunks + chunk];
+      for (size_t i = ahead; i < std::min(ahead + 9, weights.triples.size()); i += 3) {
+        __builtin_prefetch(&weights.triples[i]);
+      }
       const uint32_t first = weights.starts[f * chunks + chunk];
       const uint32_t last = weights.starts[f * chunks + end];
       triples(block, weights.triples.data() + first, last - first, sums, pixels,

@@ -25,6 +25,7 @@ EXTREMES = {
     128: ([0x70, 0xF0] * 8, [128, -128] * 8),
 }
 POSITIVE = ([0x30] * 16, [8] * 16)
+ZERO = ([0x07] * 16, [0] * 16)
 
 
 def geometry(kernel: int, stride: int, dilation: int, n_oy: int, n_ox: int) -> dict[str, int]:
@@ -184,7 +185,7 @@ def test_extremes(mode: WMode, kernel: int, largest: int) -> None:
     """Largest inputs times largest codes of one sign: no sum wraps where it should not."""
     rng = np.random.default_rng(largest)
     f = geometry(kernel, 1, 1, 3, 11)
-    for table in (EXTREMES[largest], POSITIVE):
+    for table in (EXTREMES[largest], POSITIVE, ZERO):
         form = random_form(rng, mode, 17, 64, kernel, 1, slice_blocks=0, table=table)
         for fill in (0, 127, -128, 255):
             x = np.full((4 * f["inp_cb"], 16), fill % 256, np.uint8)
