@@ -290,11 +290,11 @@ def timing_only(cases: list[Case], config: str, repeats: int) -> dict[str, Any]:
     machine = AcceleratorConfig.load(config).to_text()
     n = len(Program.from_bytes(program).instructions)
     values = []
-    for _ in range(10 * repeats):
+    for _ in range(40 * repeats):
         start = time.process_time()
-        for _ in range(10):
+        for _ in range(3):
             time_program(program, machine, False)
-        values.append((time.process_time() - start) / 10)
+        values.append((time.process_time() - start) / 3)
     spread = Spread(tuple(values))
     return {
         "instructions": n,
