@@ -105,6 +105,28 @@ def _cases() -> dict[str, tuple[tuple[int, ...], Any]]:
         "concat": ((2, 5), lambda x, n: op.concat([x, n.const(2, 3)], 1)),
         "take": ((4, 5), lambda x, n: op.take(x, relax.const(np.array([3, 0], np.int64)), 0)),
         "astype": ((2, 5), lambda x, n: op.astype(times(x, n, 9), "int32")),
+        "nn.gelu": ((5, 6), lambda x, n: nn.gelu(x)),
+        "nn.gelu_tanh": ((5, 6), lambda x, n: nn.gelu_tanh(x)),
+        "nn.softplus": ((5, 6), lambda x, n: nn.softplus(x)),
+        "nn.leakyrelu": ((5, 6), lambda x, n: nn.leakyrelu(x, 0.2)),
+        "nn.selu": ((5, 6), lambda x, n: nn.selu(x)),
+        "nn.prelu": ((2, 5, 6), lambda x, n: nn.prelu(x, n.const(5), 1)),
+        "erf": ((5, 6), lambda x, n: op.erf(x)),
+        "greater": ((5, 6), lambda x, n: op.greater(x, n.const(6))),
+        "greater_equal": ((5, 6), lambda x, n: op.greater_equal(x, n.const(6))),
+        "less": ((5, 6), lambda x, n: op.less(x, n.const(6))),
+        "less_equal": ((5, 6), lambda x, n: op.less_equal(x, n.const(6))),
+        "image.resize2d": (
+            (1, 2, 3, 4),
+            lambda x, n: op.image.resize2d(
+                x, (6, 8), method="nearest_neighbor", coordinate_transformation_mode="asymmetric"
+            ),
+        ),
+        "strided_slice": ((4, 6), lambda x, n: op.strided_slice(x, [1], [1], [5], [2])),
+        "full": (
+            (2, 5),
+            lambda x, n: op.add(x, n.call(op.full((2, 5), relax.const(np.float32(0.5)), "float32"), "half")),
+        ),
         "where": ((2, 5), lambda x, n: op.where(n.call(op.isnan(x), "nan"), n.const(2, 5), x)),
     }
 
