@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 from sd_tvm.accelerator.config import AcceleratorConfig
@@ -128,32 +128,45 @@ class _Model:
             if form.pattern == "shared":
                 self.bitmap_words = blocks16(-(-geometry.rows // 8)) * ceil_div(m, form.group_filters)
         self.block_words = self.code_words + self.basis_words + LANES
+        self.out_hw = layer.out_hw
+        self.overlaps = [
+            o
+            for o in _OVERLAPS
+            if (o.strip or self.strips) and (o.out or (layer.out == "q8" and not placement.output))
+        ]
         self.out_bytes = LANES * (1 if layer.out == "q8" else 4)
 
     def costs(self, tile: ConvTile) -> Iterator[tuple[ConvTile, Cost]]:
-        """A tile with each of the largest overlaps that fit; with none if none fits."""
+        """A tile with each of the largest overlaps that fit; nothing if it does not fit without."""
+        least = Cost()
+        self._limits(least, tile)
+        if self._problem(replace(tile, overlap=NO_OVERLAP), least):
+            return
         base: dict[bool, Cost] = {}
         fits: list[Overlap] = []
-        for overlap in _OVERLAPS:
+        for overlap in self.overlaps:
             if any(_covers(better, overlap) for better in fits):
                 continue
             candidate = replace(tile, overlap=overlap)
+            cost = Cost()
+            if self._problem(candidate, cost):
+                continue
+            fits.append(overlap)
             # Two tiles of filters with a place each are loaded once.
             once = overlap.weights and self._tiling(tile)[1] == 2
             if once not in base:
                 base[once] = self._cost(tile, once=once)
-            cost = replace(
-                base[once], words={}, overlaps=self._overlaps(candidate)
-            )
-            self._needs(cost, candidate)
-            if overlap == NO_OVERLAP or not cost.problem(self.config, self.placement.inp_words):
-                fits.append(overlap)
-                yield candidate, cost
+            yield candidate, replace(base[once], words=cost.words, overlaps=self._overlaps(candidate))
+
+    def _problem(self, tile: ConvTile, cost: Cost) -> str:
+        self._needs(cost, tile)
+        return cost.problem(self.config, self.placement.inp_words)
 
     def exact(self, tile: ConvTile) -> Cost:
         """Cost of a tile with the overlap that it has."""
         once = tile.overlap.weights and self._tiling(tile)[1] == 2
         cost = replace(self._cost(tile, once=once), overlaps=self._overlaps(tile))
+        self._limits(cost, tile)
         self._needs(cost, tile)
         return cost
 
@@ -165,19 +178,16 @@ class _Model:
 
     def _tiling(self, tile: ConvTile) -> tuple[int, int]:
         """(strips of all images, tiles of filters)."""
-        oh, ow = self.layer.out_hw
+        oh, ow = self.out_hw
         strips = self.layer.batch * ceil_div(oh, tile.oy) * ceil_div(ow, tile.ox)
         return strips, ceil_div(self.mbs, tile.mb)
 
     def _cost(self, tile: ConvTile, *, once: bool) -> Cost:
         """Cost of a tile but for the words that it needs; ``once``: weights are never loaded again."""
         layer, config, cost = self.layer, self.config, Cost()
-        (oh, ow), (sh, sw), (dh, dw) = layer.out_hw, layer.stride, layer.dilation
-        kh, kw = layer.kernel
-        rows, cols = _extent(tile.oy, sh, kh, dh), _extent(tile.ox, sw, kw, dw)
+        oh, ow = self.out_hw
         strips, m_tiles = self._tiling(tile)
         tiles = cost.tiles = strips * m_tiles
-        self._limits(cost, tile, rows * cols, cols)
 
         strip_loads = self._strip_loads(tile) if self.strips else 0
         weight_loads = m_tiles
@@ -227,7 +237,7 @@ class _Model:
 
     def _work(self, cost: Cost, tile: ConvTile) -> tuple[int, int]:
         """Cycles of the array and of the ALU; adds their energy."""
-        (oh, ow), (m, _, _, _) = self.layer.out_hw, self.layer.weight_shape
+        (oh, ow), (m, _, _, _) = self.out_hw, self.layer.weight_shape
         array = alu = 0
         word_price = 16 * LANES * self.prices["qp_byte"]
         for n_oy, times_y in _pieces(oh, tile.oy):
@@ -254,7 +264,7 @@ class _Model:
         for axis, size in ((0, tile.oy), (1, tile.ox)):
             start_pad, extent = layer.padding[axis], layer.in_hw[axis]
             total = 0
-            for start, n in starts(layer.out_hw[axis], size):
+            for start, n in starts(self.out_hw[axis], size):
                 first = start * layer.stride[axis] - start_pad
                 last = first + _extent(n, layer.stride[axis], layer.kernel[axis], layer.dilation[axis])
                 total += max(0, min(last, extent) - max(first, 0))
@@ -265,7 +275,7 @@ class _Model:
         layer, overlap, form = self.layer, tile.overlap, self.layer.form
         (sh, sw), (dh, dw), (kh, kw) = layer.stride, layer.dilation, layer.kernel
         strips, m_tiles = self._tiling(tile)
-        several = cost.tiles > 1
+        several = strips * m_tiles > 1
         if self.strips:
             plane = _extent(tile.oy, sh, kh, dh) * _extent(tile.ox, sw, kw, dw)
             blocks = tile.mb if self.depthwise else self.cbs
@@ -291,8 +301,10 @@ class _Model:
         if layer.out == "q8" and not self.placement.output:
             cost.need(Mem.OUT, pixels, 2 if several and overlap.out else 1)
 
-    def _limits(self, cost: Cost, tile: ConvTile, plane: int, cols: int) -> None:
+    def _limits(self, cost: Cost, tile: ConvTile) -> None:
         (sh, sw), (dh, dw), (kh, kw) = self.layer.stride, self.layer.dilation, self.layer.kernel
+        cols = _extent(tile.ox, sw, kw, dw)
+        plane = _extent(tile.oy, sh, kh, dh) * cols
         _, cg, _, _ = self.layer.weight_shape
         for what, value, instruction, name in (
             ("an output tile's rows", tile.oy, "GEMM", "n_oy"),
@@ -315,22 +327,24 @@ class _Model:
 
     def candidates(self) -> Iterator[tuple[ConvTile, Cost]]:
         """All tiles worth looking at, in a fixed order: whole rows, then narrower ones."""
-        oh, ow = self.layer.out_hw
+        oh, ow = self.out_hw
         slices = self.config.array.m_slices
         sizes = tile_sizes(self.mbs)
         whole = max(1, slices // LANES)
         sizes = sorted({*sizes, *range(whole, self.mbs, whole)}, reverse=True)
-        enough = min(self.mbs, whole)
+        enough, least = min(self.mbs, whole), 1 << 62
         for ox in tile_sizes(ow):
             found = False
             for oy in tile_sizes(oh):
                 strips = self.layer.batch * ceil_div(oh, oy) * ceil_div(ow, ox)
                 for mb in sizes:
+                    tiles = strips * ceil_div(self.mbs, mb)
+                    if tiles > max(_MANY, _MANY * least):
+                        break
                     for filters_first, resident in self._orders(strips, mb):
                         tile = ConvTile(mb, oy, ox, filters_first, resident)
                         for candidate, cost in self.costs(tile):
-                            fits = not cost.problem(self.config, self.placement.inp_words)
-                            found = found or (fits and mb >= enough)
+                            found, least = found or mb >= enough, min(least, tiles)
                             yield candidate, cost
             if found:
                 return
@@ -346,12 +360,19 @@ class _Model:
 
 #: Tiles that estimates look at one by one.
 _PATTERN = 24
+#: Candidates with so many times as many tiles as the coarsest one are left out.
+_MANY = 24
 #: Cycles for which weights are expected to be under way before their layer begins.
 _AHEAD_CYCLES = 2000
 
 
 def _covers(better: Overlap, overlap: Overlap) -> bool:
-    return all(getattr(better, f.name) or not getattr(overlap, f.name) for f in fields(Overlap))
+    return (
+        (better.weights or not overlap.weights)
+        and (better.strip or not overlap.strip)
+        and (better.acc or not overlap.acc)
+        and (better.out or not overlap.out)
+    )
 
 
 def _pieces(extent: int, tile: int) -> list[tuple[int, int]]:
@@ -377,7 +398,7 @@ def rank_conv_tiles(
             fix="quantise the layer to int8, or choose another configuration",
         )
     model = _Model(layer, config, placement)
-    *_, (_, smallest) = model.costs(ConvTile(1, 1, 1, True, False))
+    smallest = model.exact(ConvTile(1, 1, 1, True, False, NO_OVERLAP))
     return rank(layer.name, config, model.candidates(), smallest, placement.inp_words)
 
 
