@@ -62,7 +62,8 @@ def test_whole_network_on_the_accelerator(demo: DemoResult) -> None:
         "avg pool",
         "dense",
     }
-    assert 380e6 < report.sums()["macs_dense"] < 390e6
+    # 385 million, and the rows that two strips both compute (docs/fusion.md).
+    assert 385e6 < report.sums()["macs_dense"] < 400e6
     report.check()
     assert report.totals == {k: report.sums()[k] for k in report.totals}
     assert report.totals.keys() >= {"cycles", "energy_total_fj", "energy_fj.mac", "macs", "dram_read"}
