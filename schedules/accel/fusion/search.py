@@ -19,8 +19,8 @@ from sd_tvm.schedules.accel.fusion.region import Region
 from sd_tvm.schedules.accel.fusion.windows import result_hw, stays, window_of
 from sd_tvm.schedules.accel.search import field_max, tile_sizes
 
-#: Bytes of weights and activations that the array reads on chip for a multiply-accumulate (measured on the
-#: networks of docs/results; reuse over pixels and filters makes it a small part of two).
+#: Bytes of weights and activations that the array reads on chip for a multiply-accumulate (an estimate, not
+#: measured: reuse over pixels and filters makes it a small part of two).
 _BYTES_A_MAC = 0.06
 #: Instructions of a further step: decides between plans that are equal otherwise.
 _STEP_INSTRUCTIONS = 4
