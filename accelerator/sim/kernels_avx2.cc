@@ -150,7 +150,7 @@ SD_AVX2 void TapsBlock(const uint8_t* x, const TapPair* pairs, size_t n, size_t 
     const size_t end = std::min(n, i + chain);
     __m256i half[6];
     SD_UNROLL
-    for (int s = 0; s < 6; ++s) half[s] = _mm256_setzero_si256();
+    for (__m256i& sum : half) sum = _mm256_setzero_si256();
     for (; i < end; ++i) {
       const __m256i x0 = LoadVector(x + pairs[i].offset[0]);
       const __m256i x1 = LoadVector(x + pairs[i].offset[1]);
