@@ -52,11 +52,13 @@ def fit_layer(
     if recipe.solver.method == "official":
         return _official(layer, plan.form, recipe.solver.iterations)
     found = moments.get(layer.var, moments.get(layer.info.name)) if moments is not None else None
-    n_bases = max(plan.n_bases, 1)
+    n_bases, bits = max(plan.n_bases, 1), recipe.solver.weight_bits
     if found is not None:
         damping = DAMPING if recipe.solver.damping is None else recipe.solver.damping
-        return fit_calibrated(layer.array, plan.form, found.xx, damping=damping, n_bases=n_bases)
-    return fit_data_free(layer.array, plan.form, n_bases=n_bases)
+        return fit_calibrated(
+            layer.array, plan.form, found.xx, damping=damping, n_bases=n_bases, weight_bits=bits
+        )
+    return fit_data_free(layer.array, plan.form, n_bases=n_bases, weight_bits=bits)
 
 
 def _official(layer: WeightedLayer, form: WeightForm, iterations: int) -> SDWeight:

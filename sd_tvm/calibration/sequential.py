@@ -233,6 +233,7 @@ def _fit(
             damping=DAMPING if solver.damping is None else solver.damping,
             ridge=ridge,
             n_bases=max(plan.n_bases, 1),
+            weight_bits=solver.weight_bits,
         )
     geometry = moments.geometry
     flat = geometry.to_rows(layer.array.astype(np.float64)).reshape(groups, -1, hessian.shape[1])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm.decompose.basis8 import slice_of_rows
+from sd_tvm.decompose.basis8 import column_limit, slice_of_rows
 from sd_tvm.decompose.fit import N_BASES, RealFit, fit_rows, geometry_of, keep_rows, real_bases, round_basis
 from sd_tvm.decompose.search import levels_of
 from sd_tvm.decompose.weighted import F64, Problem, descend, diagonal_blocks, feedback, refit
@@ -39,6 +39,7 @@ def fit_calibrated(
     ridge: float = RIDGE,
     n_bases: int = N_BASES,
     passes: int = 2,
+    weight_bits: int | None = None,
 ) -> SDWeight:
     """Weight in SD form that keeps the layer's output.
 
@@ -63,17 +64,22 @@ def fit_calibrated(
         Bases of a codebook.
     passes
         Rounds of error feedback, and of coordinate descent.
+    weight_bits
+        Rebuilt weights fit in so many bits, sign included; None: any number.
 
     Raises
     ------
     FormatError
         If the form is invalid for the shape.
+    RecipeError
+        If so few weight_bits leave next to nothing of a basis.
     NumericsError
         If the weight is not finite.
     CalibrationError
         If the moments have another shape, are not finite, not symmetric, or negative on the diagonal.
     """
     geometry = geometry_of(weight, form)
+    limit = column_limit(form, geometry.s, weight_bits)
     h, groups = check_moments(geometry, hessian, cross), hessian.shape[0]
     m, k = geometry.shape[0], geometry.rows * geometry.s
     flat = geometry.to_rows(np.asarray(weight, dtype=np.float64)).reshape(groups, m // groups, k)
@@ -88,12 +94,12 @@ def fit_calibrated(
     )
     start = fit_rows((rows * keep[:, :, None]).astype(np.float32), form, n_bases=n_bases)
     coef = start.coef.astype(np.float64)
-    fitted = _rounded(coef, start.basis.astype(np.float64), start.ids, geometry, form)
+    fitted = _rounded(coef, start.basis.astype(np.float64), start.ids, geometry, form, limit)
     best, best_loss = fitted, problem.loss(coef, real_bases(fitted))
     for i in range(2 * passes):
         basis = real_bases(fitted)
         coef = feedback(problem, basis) if i < passes else descend(problem, coef, basis)
-        fitted = _rounded(coef, refit(problem, coef, basis, start.ids), start.ids, geometry, form)
+        fitted = _rounded(coef, refit(problem, coef, basis, start.ids), start.ids, geometry, form, limit)
         if i >= passes:
             coef = descend(problem, coef, real_bases(fitted))
             fitted = replace(fitted, coef=coef.astype(np.int8))
@@ -168,8 +174,13 @@ def _row_energy(rows: F64, hessian: F64, groups: int) -> F64:
 
 
 def _rounded(
-    coef: F64, basis: F64, ids: npt.NDArray[np.int64] | None, geometry: RowGeometry, form: WeightForm
+    coef: F64,
+    basis: F64,
+    ids: npt.NDArray[np.int64] | None,
+    geometry: RowGeometry,
+    form: WeightForm,
+    limit: int | None,
 ) -> SDWeight:
     """Container of coefficients and 8-bit bases."""
-    integers, scale, ids8 = round_basis(RealFit(coef, basis, ids))
+    integers, scale, ids8 = round_basis(RealFit(coef, basis, ids), limit)
     return SDWeight(geometry.shape, form, coef.astype(np.int8), integers, scale, ids8)

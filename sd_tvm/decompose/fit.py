@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm.decompose.basis8 import MAX_BASIS, guard_scales, quantize_basis
+from sd_tvm.decompose.basis8 import basis_unit, column_limit, guard_scales, quantize_basis
 from sd_tvm.decompose.search import BRANCHES, EXACT, Levels, levels_of, search_codes
 from sd_tvm.errors import NumericsError
 from sd_tvm.weights.rows import ROWS_PER_BLOCK, RowGeometry
@@ -38,7 +38,14 @@ class RealFit:
     ids: npt.NDArray[np.int64] | None = None
 
 
-def fit(weight: Array, form: WeightForm, *, rounds: int = ROUNDS, n_bases: int = N_BASES) -> SDWeight:
+def fit(
+    weight: Array,
+    form: WeightForm,
+    *,
+    rounds: int = ROUNDS,
+    n_bases: int = N_BASES,
+    weight_bits: int | None = None,
+) -> SDWeight:
     """Weight in SD form, from the weight alone.
 
     Parameters
@@ -51,6 +58,8 @@ def fit(weight: Array, form: WeightForm, *, rounds: int = ROUNDS, n_bases: int =
         Alternations of code search and basis refit.
     n_bases
         Bases of a codebook (at most M and 256); ignored for the other basis kinds.
+    weight_bits
+        Rebuilt weights fit in so many bits, sign included; None: any number.
 
     Raises
     ------
@@ -58,12 +67,14 @@ def fit(weight: Array, form: WeightForm, *, rounds: int = ROUNDS, n_bases: int =
         If the form is invalid for the shape.
     NumericsError
         If the weight is not finite.
+    RecipeError
+        If so few weight_bits leave next to nothing of a basis.
     """
     geometry = geometry_of(weight, form)
     rows = geometry.to_rows(np.asarray(weight, dtype=np.float32))
     rows = rows * keep_rows((rows.astype(np.float64) ** 2).sum(axis=2), form)[:, :, None]
     real = fit_rows(rows, form, rounds=rounds, n_bases=n_bases)
-    return finish(rows, real, geometry.shape, form)
+    return finish(rows, real, geometry.shape, form, weight_bits)
 
 
 def geometry_of(weight: Array, form: WeightForm) -> RowGeometry:
@@ -121,9 +132,11 @@ def fit_rows(rows: Array, form: WeightForm, *, rounds: int = ROUNDS, n_bases: in
     return RealFit(from_slices(coef, rows.shape), basis.reshape(m, -1, s, s))
 
 
-def finish(rows: Array, real: RealFit, shape: tuple[int, int, int, int], form: WeightForm) -> SDWeight:
+def finish(
+    rows: Array, real: RealFit, shape: tuple[int, int, int, int], form: WeightForm, weight_bits: int | None
+) -> SDWeight:
     """Round the bases to 8 bits and search the codes for the rounded ones."""
-    integers, scale, ids = round_basis(real)
+    integers, scale, ids = round_basis(real, column_limit(form, rows.shape[2], weight_bits))
     fitted = SDWeight(shape, form, np.zeros(rows.shape, np.int8), integers, scale, ids)
     sliced = to_slices(rows, form)
     real_basis = real_bases(fitted).reshape(-1, *integers.shape[1:]).astype(np.float32)
@@ -134,23 +147,22 @@ def finish(rows: Array, real: RealFit, shape: tuple[int, int, int, int], form: W
 
 
 def round_basis(
-    real: RealFit,
+    real: RealFit, limit: int | None
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], npt.NDArray[np.uint8] | None]:
-    """(8-bit bases, scales, ids) of a real fit."""
+    """(8-bit bases, scales, ids) of a real fit; limit as in :func:`quantize_basis`."""
     if real.ids is None:
-        integers, scale = quantize_basis(real.basis)
+        integers, scale = quantize_basis(real.basis, limit)
         return integers, scale, None
     m, _, s, _ = real.basis.shape
-    size = np.abs(real.basis).reshape(m, -1).max(axis=1)
+    size = basis_unit(real.basis, limit)
     n = int(real.ids.max()) + 1
     integers = np.zeros((n, s, s), dtype=np.int8)
     for k in range(n):
         members = np.flatnonzero(real.ids == k)
         if members.size:
             first = members[size[members].argmax()]
-            unit = real.basis[first, 0] / (size[first] or 1.0)
-            integers[k] = np.rint(unit * MAX_BASIS)
-    return integers, guard_scales(size / MAX_BASIS), real.ids.astype(np.uint8)
+            integers[k] = np.rint(real.basis[first, 0] / (size[first] or 1.0))
+    return integers, guard_scales(size), real.ids.astype(np.uint8)
 
 
 def real_bases(fitted: SDWeight) -> Array:
