@@ -153,7 +153,7 @@ def round_basis(
     if real.ids is None:
         integers, scale = quantize_basis(real.basis, limit)
         return integers, scale, None
-    m, _, s, _ = real.basis.shape
+    s = real.basis.shape[-1]
     size = basis_unit(real.basis, limit)
     n = int(real.ids.max()) + 1
     integers = np.zeros((n, s, s), dtype=np.int8)

@@ -43,17 +43,24 @@ class Solver(Strict):
         Of the calibrated fit (:func:`~sd_tvm.decompose.calibrated.fit_calibrated`), relative to the mean
         second moment of a layer's inputs: how strongly a weight is held at the trained one, and what the
         codes add to the moments. None: that function's own values.
+    weight_bits
+        Bits of a rebuilt weight, sign included, that bases are rounded to keep to: an array with narrow
+        multipliers needs it (``array.rebuilt_bits`` of a configuration). None: as wide as codes and 8-bit
+        bases make it, 13 bits for two-term codes in rows of three.
     """
 
     method: Literal["alternating", "official"] = "alternating"
     iterations: int = Field(default=30, ge=1, le=1000)
     ridge: float | None = Field(default=None, gt=0.0, le=1e6)
     damping: float | None = Field(default=None, gt=0.0, le=1e6)
+    weight_bits: int | None = Field(default=None, ge=8, le=16)
 
     @model_validator(mode="after")
     def _consistent(self) -> Solver:
         if self.method == "official" and (self.ridge is not None or self.damping is not None):
             raise ValueError("ridge and damping go with method 'alternating' only: 'official' uses no data")
+        if self.method == "official" and self.weight_bits is not None:
+            raise ValueError("weight_bits goes with method 'alternating' only")
         return self
 
 
