@@ -20,7 +20,7 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A .sd file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Verify a .sd file; show its layers, their form and their bytes."""
+    """Verify a .sd file; show its layers, their form and their bytes, in the file and in use (DRAM)."""
     from sd_tvm import format as sd_format
 
     summary = sd_format.inspect(file)
@@ -30,7 +30,8 @@ def inspect(
     out = console.out()
     out.print(_layers(summary, file.name))
     out.print(
-        f"{summary.file_bytes:,} bytes: {sum(x.nbytes for x in summary.layers):,} weights, "
+        f"{summary.file_bytes:,} bytes: {sum(x.nbytes for x in summary.layers):,} weights "
+        f"({sum(x.used_nbytes for x in summary.layers):,} in use), "
         f"{summary.tensor_bytes:,} float32 tensors, {summary.header_bytes:,} header; "
         f"float32 takes {summary.fp32_bytes:,} ({summary.ratio:.2f}x)"
     )
@@ -44,7 +45,7 @@ def _layers(summary: Summary, title: str) -> Table:
     table = Table(title=title)
     for name in ("layer", "shape", "form", "basis"):
         table.add_column(name, overflow="fold")
-    for name in ("bytes", "bits/weight", "non-zero"):
+    for name in ("bytes", "in use", "bits/weight", "non-zero"):
         table.add_column(name, justify="right", no_wrap=True)
     for layer in summary.layers:
         form = f"{layer.alphabet} {layer.pattern}" if layer.kind == "sd" else layer.kind
@@ -54,6 +55,7 @@ def _layers(summary: Summary, title: str) -> Table:
             form,
             layer.basis,
             f"{layer.nbytes:,}",
+            f"{layer.used_nbytes:,}",
             f"{layer.bits_per_weight:.2f}",
             f"{100 * layer.nonzero:.1f}%",
         )

@@ -20,9 +20,9 @@ from sd_tvm.graph import Graph
 from sd_tvm.numerics.qparams import INTEGERS, QParams
 from sd_tvm.recipe import Recipe
 from sd_tvm.weights.alphabet import ALPHABETS
-from sd_tvm.weights.packing import pack_raw, pack_sd, unpack_raw, unpack_sd
+from sd_tvm.weights.stored import restore, store, stored_names
 from sd_tvm.weights.tensor import SDWeight, Weight, WeightForm
-from sd_tvm.weights.verify import array_names, check_form
+from sd_tvm.weights.verify import check_form
 
 #: A layer may not unpack to more than this many times the file's size (hostile shapes), plus a constant.
 MAX_EXPANSION = 256
@@ -85,7 +85,7 @@ def to_container(model: StoredModel) -> tuple[Tensors, str]:
         tensors[tensor_key(name)] = array
     for layer, weight in model.weights.items():
         with _within(f"layer {layer!r}"):
-            for kind, packed in _pack(weight).items():
+            for kind, packed in store(weight).items():
                 tensors[weight_key(layer, kind)] = packed
     return tensors, canonical(_document(model))
 
@@ -185,30 +185,11 @@ def weight_key(layer: str, array: str) -> str:
     return f"weights/{layer}/{array}"
 
 
-def weight_arrays(form: WeightForm | None) -> tuple[str, ...]:
-    """Names of the arrays that a weight has in a file (the code table stands in the JSON, once)."""
-    if form is None:
-        return ("w8", "scale")
-    return (*(name for name in array_names(form) if name != "table"), "scale")
-
-
-def _pack(weight: Weight) -> Tensors:
-    if not isinstance(weight, SDWeight):
-        return {"w8": pack_raw(weight), "scale": weight.scale}
-    packed = pack_sd(weight)
-    del packed["table"]
-    return {**packed, "scale": weight.scale}
-
-
 def _unpack(layer: str, entry: _WeightEntry, tensors: Tensors) -> Weight:
     form = _form(entry)
-    arrays = {name: tensors[weight_key(layer, name)] for name in weight_arrays(form)}
-    scale = arrays.pop("scale")
     m, cg, kh, kw = entry.shape
-    if form is None:
-        return unpack_raw(arrays["w8"], (m, cg, kh, kw), scale)
-    arrays["table"] = form.table.table
-    return unpack_sd(arrays, (m, cg, kh, kw), form, scale)
+    arrays = {name: tensors[weight_key(layer, name)] for name in stored_names(form)}
+    return restore(arrays, (m, cg, kh, kw), form)
 
 
 def _form(entry: _WeightEntry) -> WeightForm | None:
@@ -271,7 +252,7 @@ def _check_keys(document: _Document, found: set[str]) -> None:
     wanted = {tensor_key(name) for name in document.tensors}
     for layer, entry in document.weights.items():
         with _within(f"layer {layer!r}"):
-            wanted |= {weight_key(layer, array) for array in weight_arrays(_form(entry))}
+            wanted |= {weight_key(layer, array) for array in stored_names(_form(entry))}
     missing, extra = sorted(wanted - found), sorted(found - wanted)
     if missing:
         raise FormatError(f"tensor {missing[0]!r} is missing ({len(missing)} in all)", fix=REWRITE)

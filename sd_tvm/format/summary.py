@@ -10,7 +10,9 @@ from typing import Any
 from sd_tvm.format.container import Container
 from sd_tvm.format.io import read_parts
 from sd_tvm.format.model import SCHEMA_VERSION, StoredModel
-from sd_tvm.format.schema import tensor_key, weight_arrays, weight_key
+from sd_tvm.format.schema import tensor_key, weight_key
+from sd_tvm.weights.packing import packed_nbytes
+from sd_tvm.weights.stored import stored_names
 from sd_tvm.weights.tensor import SDWeight
 
 
@@ -27,7 +29,9 @@ class LayerSummary:
     pattern, alphabet, basis
         Form of an SD layer, empty for int8. ``basis`` reads like ``filter x 64``.
     nbytes
-        Bytes of the layer's arrays, padding and scales included.
+        Bytes of the layer's arrays in the file, padding and scales included.
+    used_nbytes
+        Bytes as kernels and accelerator use them (DRAM): the code table too, rows as nibbles.
     bits_per_weight
         ``8 * nbytes`` over the number of weights of the dense layer.
     nonzero
@@ -41,6 +45,7 @@ class LayerSummary:
     alphabet: str
     basis: str
     nbytes: int
+    used_nbytes: int
     bits_per_weight: float
     nonzero: float
 
@@ -116,12 +121,13 @@ def summarize(model: StoredModel, container: Container, file_bytes: int) -> Summ
 def _layer(name: str, model: StoredModel, container: Container) -> LayerSummary:
     weight = model.weights[name]
     form = weight.form if isinstance(weight, SDWeight) else None
-    nbytes = sum(container.tensors[weight_key(name, a)].nbytes for a in weight_arrays(form))
+    nbytes = sum(container.tensors[weight_key(name, a)].nbytes for a in stored_names(form))
     n = math.prod(weight.shape)
     dense = weight.integer()
-    basis = ""
+    basis, bases = "", 0
     if form is not None and isinstance(weight, SDWeight):
-        basis = f"{form.basis_kind} x {weight.basis.shape[0]}"
+        bases = weight.basis.shape[0]
+        basis = f"{form.basis_kind} x {bases}"
     return LayerSummary(
         name=name,
         kind="int8" if form is None else "sd",
@@ -130,6 +136,7 @@ def _layer(name: str, model: StoredModel, container: Container) -> LayerSummary:
         alphabet="" if form is None else form.alphabet,
         basis=basis,
         nbytes=nbytes,
+        used_nbytes=packed_nbytes(weight.shape, form, bases),
         bits_per_weight=8 * nbytes / n,
         nonzero=float((dense != 0).mean()),
     )

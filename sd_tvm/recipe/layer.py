@@ -67,7 +67,7 @@ class LayerPlan:
     reason
         One sentence for reports.
     sd_bytes, int8_bytes
-        Packed bytes of the layer, scales included, in the rule's SD form (None without one) and in int8.
+        Bytes of the layer in a file, scales included, in the rule's SD form (None without one) and in int8.
     """
 
     kind: Kind

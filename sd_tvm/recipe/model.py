@@ -15,7 +15,7 @@ from sd_tvm.recipe.form import Form, Strict
 from sd_tvm.recipe.layer import LayerInfo, LayerPlan
 from sd_tvm.recipe.presets import PRESETS, RECIPE_VERSION
 from sd_tvm.recipe.rule import Rule
-from sd_tvm.weights.packing import packed_nbytes
+from sd_tvm.weights.stored import stored_nbytes
 
 
 class Activations(Strict):
@@ -190,7 +190,7 @@ class Recipe(Strict):
 
     def _decide(self, layer: LayerInfo, index: int | None) -> LayerPlan:
         geometry = layer.geometry
-        raw = packed_nbytes(geometry.shape, None)
+        raw = stored_nbytes(geometry.shape, None)
         if index is None:
             reason = f"no rule matches; otherwise: {self.otherwise}"
             return LayerPlan(self.otherwise, None, 0, None, reason, None, raw)
@@ -200,7 +200,7 @@ class Recipe(Strict):
             return LayerPlan(rule.kind, None, 0, index, why, None, raw)
         spec = rule.form or Form()
         form, n_bases = spec.weight_form(geometry), spec.n_bases(geometry)
-        size = packed_nbytes(geometry.shape, form, n_bases)
+        size = stored_nbytes(geometry.shape, form, n_bases)
         if size >= raw and not rule.even_if_larger:
             why += f", but SD form takes {size} bytes and int8 {raw}"
             return LayerPlan("int8", None, 0, index, why, size, raw)

@@ -8,8 +8,8 @@ from typing import Any
 
 from sd_tvm.errors import BudgetError
 from sd_tvm.recipe import Form, LayerInfo
-from sd_tvm.weights.packing import packed_nbytes
 from sd_tvm.weights.rows import RowGeometry
+from sd_tvm.weights.stored import stored_nbytes
 
 #: Options by name; None is int8 with one scale a filter. Codebooks of 64: nearly the accuracy of a basis for
 #: each filter in clearly fewer bytes (docs/accuracy.md).
@@ -45,13 +45,13 @@ def checked_options(options: Mapping[str, Form | None] | Sequence[str] | None) -
 
 
 def option_nbytes(geometry: RowGeometry, option: Form | None) -> int:
-    """Packed bytes of a layer: codes, indices, bases and ids with their padding, one scale a filter.
+    """Bytes of a layer in a file: codes, indices, bases and ids with their padding, one scale a filter.
 
     A codebook counts in full: a fit that leaves some of its bases without a filter stores fewer.
     """
     if option is None:
-        return packed_nbytes(geometry.shape, None)
-    return packed_nbytes(geometry.shape, option.weight_form(geometry), option.n_bases(geometry))
+        return stored_nbytes(geometry.shape, None)
+    return stored_nbytes(geometry.shape, option.weight_form(geometry), option.n_bases(geometry))
 
 
 def option_rule(layer: LayerInfo, option: Form | None) -> dict[str, Any]:

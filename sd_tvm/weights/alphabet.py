@@ -2,6 +2,7 @@
 
 A coefficient is stored as a 4-bit index (nibble) into a table. Bit 3 of the nibble is the sign and
 bits 2..0 select one of eight magnitudes, so nibble 0 is always zero and nibble 8 is never used.
+An alphabet with few levels is stored in fewer bits (:mod:`sd_tvm.weights.rownumbers`).
 Source of the alphabets: SmartExchange (arXiv 2005.03403) for powers of two; the two-term
 table halves the error at the same cost (measured on EfficientNet-Lite0, docs/accuracy.md).
 """
@@ -32,6 +33,11 @@ class Alphabet:
         """Value of each nibble, shape (16,), int8; entry 8 is zero and unused."""
         mags = np.array(self.magnitudes, dtype=np.int8)
         return np.concatenate([mags, -mags])
+
+    @property
+    def n_levels(self) -> int:
+        """Distinct values, zero included."""
+        return 2 * len(set(self.magnitudes)) - 1
 
     @property
     def max_code(self) -> int:
@@ -85,6 +91,10 @@ ALPHABETS: dict[str, Alphabet] = {
         Alphabet("pow2-7", (0, 1, 2, 4, 8, 16, 32, 64), "strict powers of two, 2^0..2^6"),
         Alphabet("pow2-5", (0, 1, 2, 4, 8, 16, 0, 0), "strict powers of two, 2^0..2^4"),
         Alphabet("two-term", (0, 1, 2, 3, 4, 5, 6, 8), "at most two powers of two"),
+        Alphabet("levels9", (0, 1, 2, 3, 4, 0, 0, 0), "-4..4: 10 bits for a row of three"),
+        Alphabet("levels7", (0, 1, 2, 3, 0, 0, 0, 0), "-3..3: 9 bits for a row of three"),
+        Alphabet("levels5", (0, 1, 2, 0, 0, 0, 0, 0), "-2..2: 7 bits for a row of three"),
+        Alphabet("ternary", (0, 1, 0, 0, 0, 0, 0, 0), "-1..1: 5 bits for a row of three"),
     )
 }
 

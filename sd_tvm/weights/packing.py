@@ -63,7 +63,7 @@ def pack_sd(weight: SDWeight) -> dict[str, npt.NDArray[Any]]:
     for tiles, filters in _chunks(m, max(slots, geometry.rows) * planes):
         nibbles = np.zeros((codes[tiles].shape[0] * _TILE_FILTERS, slots, planes), dtype=np.uint8)
         _fill_slots(nibbles, weight.coef[filters], form, filters.start, kept)
-        codes[tiles] = _to_tiles(nibbles)
+        codes[tiles] = to_tiles(nibbles)
     basis = np.zeros((weight.basis.shape[0], ceil_to(s * s, 16)), dtype=np.int8)
     basis[:, : s * s] = weight.basis.reshape(-1, s * s)
     out: dict[str, npt.NDArray[Any]] = {"codes": codes, "basis": basis, "table": form.table.table}
@@ -102,7 +102,7 @@ def unpack_sd(
     coef = np.zeros((m, geometry.rows, s), dtype=np.int8)
     codes = arrays["codes"]
     for tiles, filters in _chunks(m, max(form.slots(geometry), geometry.rows) * planes):
-        nibbles = _from_tiles(codes[tiles], planes)
+        nibbles = from_tiles(codes[tiles], planes)
         n = filters.stop - filters.start
         _refuse(nibbles[n:], filters.stop, "a filter beyond the last has non-zero bytes")
         _take_slots(coef[filters], nibbles[:n], form, filters.start, kept)
@@ -150,7 +150,9 @@ def unpack_raw(packed: npt.NDArray[np.int8], shape: Shape, scale: npt.NDArray[np
 
 
 def packed_nbytes(shape: Shape, form: WeightForm | None, n_bases: int | None = None) -> int:
-    """Bytes that a weight takes: every packed array with its padding, and one float32 scale a filter.
+    """Bytes that a weight takes in DRAM: every packed array with its padding, and one float32 scale a filter.
+
+    A file may hold fewer (:func:`sd_tvm.weights.rownumbers.stored_nbytes`).
 
     Parameters
     ----------
@@ -179,13 +181,19 @@ def packed_nbytes(shape: Shape, form: WeightForm | None, n_bases: int | None = N
     if count is None:
         raise RecipeError("the size of a codebook is unknown", expected="n_bases", fix="pass n_bases")
     sizes = {
-        "codes": -(-m // 8) * (form.slots(geometry) // 4) * 16 * form.planes(geometry.s),
+        "codes": codes_nbytes(shape, form),
         "basis": count * ceil_to(geometry.s**2, 16),
         "table": 16,
         "bitmap": -(-m // max(form.group_filters, 1)) * ceil_to(-(-geometry.rows // 8), 16),
         "ids": ceil_to(m, 16),
     }
     return sum(sizes[name] for name in array_names(form)) + 4 * m
+
+
+def codes_nbytes(shape: Shape, form: WeightForm) -> int:
+    """Bytes of the packed codes."""
+    geometry = RowGeometry(shape)
+    return -(-shape[0] // _TILE_FILTERS) * (form.slots(geometry) // 4) * 16 * form.planes(geometry.s)
 
 
 def _chunks(m: int, nibbles_per_filter: int) -> Iterator[tuple[slice, slice]]:
@@ -196,7 +204,7 @@ def _chunks(m: int, nibbles_per_filter: int) -> Iterator[tuple[slice, slice]]:
         yield slice(t, stop), slice(t * _TILE_FILTERS, min(stop * _TILE_FILTERS, m))
 
 
-def _to_tiles(nibbles: U8) -> U8:
+def to_tiles(nibbles: U8) -> U8:
     """(F, slots, P) nibbles -> (F/8, slots/4, 16*P) bytes."""
     f, slots, planes = nibbles.shape
     lanes = nibbles.reshape(f // 8, 8, slots // 4, 4, planes).transpose(0, 2, 4, 1, 3)
@@ -209,8 +217,8 @@ def _to_tiles(nibbles: U8) -> U8:
     return np.concatenate(parts, axis=2)
 
 
-def _from_tiles(codes: U8, planes: int) -> U8:
-    """Inverse of :func:`_to_tiles`."""
+def from_tiles(codes: U8, planes: int) -> U8:
+    """Inverse of :func:`to_tiles`."""
     tiles, quads, _ = codes.shape
     even = planes // 2 * 2
     lanes = np.empty((tiles, quads, planes, 32), dtype=np.uint8)

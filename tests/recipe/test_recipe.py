@@ -13,7 +13,7 @@ from weights.reference import random_weight
 
 from sd_tvm.errors import RecipeError
 from sd_tvm.recipe import PRESETS, Form, LayerInfo, Recipe, Rule
-from sd_tvm.weights.packing import pack_raw, pack_sd
+from sd_tvm.weights.stored import store
 from sd_tvm.weights.tensor import RawWeight
 
 NET = [
@@ -234,6 +234,8 @@ FORMS = st.sampled_from(
     [
         {"pattern": "16:16"},
         {"pattern": "8:16", "alphabet": "pow2-7"},
+        {"alphabet": "levels5"},
+        {"pattern": "8:16", "alphabet": "ternary", "basis": "codebook", "bases": 5},
         {"pattern": "4:16", "basis": "slice", "slice_rows": 32},
         {"pattern": "2:16", "basis": "codebook", "bases": 5},
         {"pattern": "shared", "kept": 0.3, "group_filters": 16, "alphabet": "pow2-5"},
@@ -249,7 +251,7 @@ SHAPES = st.one_of(
 
 @settings(max_examples=150)
 @given(FORMS, SHAPES)
-def test_bytes_are_those_of_the_packed_arrays(form: dict[str, Any], shape: tuple[int, ...]) -> None:
+def test_bytes_are_those_of_the_stored_arrays(form: dict[str, Any], shape: tuple[int, ...]) -> None:
     layer = LayerInfo("x", "conv2d", shape)
     rule = {"op": "*", "kind": "sd", "even_if_larger": True, "form": form}
     plan = recipe(rule).plan([layer])["x"]
@@ -257,10 +259,10 @@ def test_bytes_are_those_of_the_packed_arrays(form: dict[str, Any], shape: tuple
     whole = layer.geometry.shape
     weight = random_weight(whole, plan.form, plan.n_bases, 1)
     assert weight.basis.shape[0] == plan.n_bases
-    packed = sum(a.nbytes for a in pack_sd(weight).values()) + weight.scale.nbytes
+    packed = sum(a.nbytes for a in store(weight).values())
     assert plan.sd_bytes == packed
     raw = RawWeight(np.zeros(whole, np.int8), weight.scale)
-    assert plan.int8_bytes == pack_raw(raw).nbytes + raw.scale.nbytes
+    assert plan.int8_bytes == sum(a.nbytes for a in store(raw).values())
     wins = recipe({**rule, "even_if_larger": False}).plan([layer])["x"]
     assert wins.kind == ("sd" if packed < plan.int8_bytes else "int8")
 

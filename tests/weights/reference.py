@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ def random_weight(shape: tuple[int, int, int, int], form: WeightForm, n_bases: i
 
 
 @st.composite
-def weights(draw: st.DrawFn) -> SDWeight:
+def weights(draw: st.DrawFn, alphabets: Sequence[str] = tuple(ALPHABETS)) -> SDWeight:
     """SD weights of every pattern, alphabet, basis kind and odd shape."""
     m = draw(st.integers(1, 40))
     cg = draw(st.integers(1, 70))
@@ -123,7 +124,7 @@ def weights(draw: st.DrawFn) -> SDWeight:
     basis_kind = draw(st.sampled_from(["filter", "slice", "codebook"]))
     form = WeightForm(
         pattern=pattern,
-        alphabet=draw(st.sampled_from(sorted(ALPHABETS))),
+        alphabet=draw(st.sampled_from(sorted(alphabets))),
         basis_kind=basis_kind,
         slice_rows=draw(st.sampled_from([16, 32, 64])) if basis_kind == "slice" else 0,
         kept_rows=draw(st.integers(1, rows)) if pattern == "shared" else 0,
