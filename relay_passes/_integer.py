@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm.errors import NumericsError
-from sd_tvm.layers import AddLayer, ConvLayer, Layer, PoolLayer, RequantLayer
+from sd_tvm.layers import NARROW_BITS, WIDE_BITS, AddLayer, ConvLayer, Layer, PoolLayer, RequantLayer
 from sd_tvm.numerics.bounds import check_bound, check_left_shift, folded_bias
 from sd_tvm.numerics.fixedpoint import quantize_multiplier
 from sd_tvm.numerics.qp import pack_qp
@@ -219,6 +219,7 @@ def _conv(
         in_zero_point=x.zero_point,
         out_dtype=out.dtype if out else "uint8",
         out="q8" if out else "i32",
+        weight_bits=NARROW_BITS if np.abs(integer).max(initial=0) < 1 << (NARROW_BITS - 1) else WIDE_BITS,
     )
     return Integer(layer, [*operands, words], note, weight.scale)
 

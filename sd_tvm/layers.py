@@ -22,6 +22,8 @@ LANES = 16
 #: Channels of a pixel of an input that is packed for the accelerator.
 PACKED_LANES = 4
 ActDType = Literal["uint8", "int8"]
+#: Widths of rebuilt weights that layers tell apart: arrays have multipliers of one of them.
+NARROW_BITS, WIDE_BITS = 10, 16
 
 
 def blocks16(n: int) -> int:
@@ -63,6 +65,8 @@ class ConvLayer:
     out: Literal["q8", "i32"] = "q8"
     #: x has 4 channels a pixel and rows of whole 16-byte words: (N, 1, H, 4 * ceil(W / 4), 4), 8 bit.
     packed_input: bool = False
+    #: Bits that hold every rebuilt weight: NARROW_BITS or WIDE_BITS.
+    weight_bits: int = WIDE_BITS
     kind: Literal["conv"] = "conv"
 
     @property

@@ -55,6 +55,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
+#: Width that ``mac_8x13`` is quoted for.
+REBUILT_BITS = 13
+#: What the adder is of ``shift_add``, by that entry's source: 2 x .019 of .055 pJ.
+REBUILD_ADDER = 0.038 / 0.055
+
+
 class Entry(Strict):
     """One energy constant.
 
@@ -148,7 +154,11 @@ class EnergyTable(Strict):
         return x * NODE_SCALE[e.node_nm] / NODE_SCALE[self.node_nm]
 
     def prices(
-        self, bank_bytes: Mapping[str, int], corners: Mapping[str, Corner] | None = None
+        self,
+        bank_bytes: Mapping[str, int],
+        corners: Mapping[str, Corner] | None = None,
+        *,
+        rebuilt_bits: int | None = None,
     ) -> dict[str, int]:
         """Integer fJ of every event the simulator counts.
 
@@ -158,6 +168,10 @@ class EnergyTable(Strict):
             Bytes of one bank of each SRAM (``inp``, ``code``, ``basis``, ``idx``, ``qp``, ``lut``, ``out``).
         corners
             For each group of :data:`GROUPS`, which end of the entries to take; default ``value``.
+        rebuilt_bits
+            Width of rebuilt weights; default: multipliers as wide as the entry ``mac_8x13``, adders of
+            rebuild engines as wide as ``shift_add``. A multiplier's energy goes with the product of its
+            widths, an adder's with its width, as the sources of these entries say.
 
         Returns
         -------
@@ -172,17 +186,19 @@ class EnergyTable(Strict):
             return self.picojoule(name, corner[name])
 
         exponent = pj("sram_size_exponent")
+        bits = self.entries["shift_add"].bits
+        narrower = 0.0 if rebuilt_bits is None else REBUILD_ADDER * (1 - rebuilt_bits / bits)
         out = {"dram_byte": pj("dram") * 8}
         for mem, size in bank_bytes.items():
             out[f"{mem}_byte"] = pj("sram") * (size / self.reference_bank_bytes) ** exponent
         out |= {
             "acc_byte": pj("acc_access") / 4,
             "mac_8x8": pj("mac_8x8"),
-            "mac_8x13": pj("mac_8x13"),
+            "mac_8x13": pj("mac_8x13") * (rebuilt_bits or REBUILT_BITS) / REBUILT_BITS,
             "psum": pj("psum_register"),
             "fifo_byte": pj("register") * 8,
             "booth_digit": pj("booth_digit"),
-            "shift_add": pj("shift_add"),
+            "shift_add": pj("shift_add") * (1 - narrower),
             "picker_byte": pj("picker"),
             "add32": pj("add32"),
             "mult32": pj("mult32"),

@@ -61,6 +61,11 @@ class Array(Strict):
     lines_per_re: int = Field(
         ge=0, le=256, description="lines that share a rebuild engine; 0: none, raw weights only"
     )
+    rebuilt_bits: Literal[10] | None = Field(
+        default=None,
+        description="parallel: bits of a rebuilt weight, layers with wider ones are refused; none: "
+        "any weight runs, priced as 13",
+    )
     port_bytes_per_cycle: int = Field(ge=1, le=1 << 16)
     drain_values_per_cycle: int = Field(ge=1, le=64, description="partial sums a slice hands to ACC")
     skip_zero_vectors: bool = Field(description="serial: a vector of zeros takes no cycle")
@@ -70,6 +75,8 @@ class Array(Strict):
     def _consistent(self) -> Array:
         if self.mac == "serial" and self.lanes_per_line != self.f_lanes:
             raise ValueError("a serial line has one lane a pixel: lanes_per_line must equal f_lanes")
+        if self.rebuilt_bits is not None and (self.mac == "serial" or not self.lines_per_re):
+            raise ValueError("rebuilt_bits goes with a parallel array that has rebuild engines")
         if self.lanes_per_line > self.f_lanes:
             raise ValueError("lanes_per_line must be at most f_lanes")
         if self.skip_zero_vectors and self.mac == "parallel":
@@ -241,7 +248,7 @@ class AcceleratorConfig(Strict):
             name: max(1, int(getattr(self.sram, f"{name}_kb")) * 1024 // count)
             for name, count in self.banks.model_dump().items()
         }
-        return self.energy_table().prices(banks, corners)
+        return self.energy_table().prices(banks, corners, rebuilt_bits=self.array.rebuilt_bits)
 
     def to_described_text(self) -> str:
         """:meth:`to_text` behind a comment that holds the whole configuration, for :meth:`from_text`."""

@@ -37,11 +37,14 @@ class Variant:
         Configuration.
     form
         SD form of a recipe rule; None: dense int8.
+    weight_bits
+        Bits of rebuilt weights; None: any number.
     """
 
     name: str
     config: str
     form: Mapping[str, Any] | None = None
+    weight_bits: int | None = None
 
     def recipe(self, *, first_int8: bool) -> Recipe:
         """Recipe: depthwise layers in int8, the first convolution too if asked for."""
@@ -53,7 +56,8 @@ class Variant:
         ]
         if first_int8:
             rules.append({"op": "conv2d", "position": "first", "kind": "int8"})
-        return Recipe.from_dict({"version": 1, "rules": rules})
+        solver = {"weight_bits": self.weight_bits}
+        return Recipe.from_dict({"version": 1, "rules": rules, "solver": solver})
 
 
 SD_CONFIG = "smartexchange-28nm-parallel"
@@ -63,8 +67,11 @@ SD_4_16 = Variant("SD 4:16", SD_CONFIG, {"pattern": "4:16"})
 SD_4_16_CODEBOOK = Variant(
     "SD 4:16, 64 bases a layer", SD_CONFIG, {"pattern": "4:16", "basis": "codebook", "bases": 64}
 )
+SD_4_16_NARROW = Variant(
+    "SD 4:16, 64 bases a layer, 10-bit weights", "smartexchange-28nm-narrow", SD_4_16_CODEBOOK.form, 10
+)
 #: Compared with the bars.
-BARRED = (SD_4_16, SD_4_16_CODEBOOK)
+BARRED = (SD_4_16, SD_4_16_CODEBOOK, SD_4_16_NARROW)
 #: Measured without fusion, too.
 UNFUSED = (DENSE, DENSE_AREA, SD_4_16)
 VARIANTS = (
@@ -73,6 +80,7 @@ VARIANTS = (
     Variant("SD 8:16", SD_CONFIG, {"pattern": "8:16"}),
     SD_4_16,
     SD_4_16_CODEBOOK,
+    SD_4_16_NARROW,
     Variant("SD 2:16", SD_CONFIG, {"pattern": "2:16"}),
 )
 

@@ -108,11 +108,20 @@ def vgg16_cifar() -> nn.Module:
     return nn.Sequential(*parts, nn.Flatten(), nn.Linear(c, 512), nn.ReLU(), nn.Linear(512, 10))
 
 
+class Skipped(nn.Sequential):
+    """x + f(x), f the layers in order."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = x + super().forward(x)
+        return out
+
+
 def minilm_linear() -> nn.Module:
     """The 36 linear layers of MiniLM-L6 one after the other, a token a pixel of a 1 x 128 map.
 
     Query, key, value, output, and the two feed-forward layers of each encoder layer; ReLU where GELU is.
-    Attention, residuals and normalisation are left out: the bar is about linear layers.
+    Attention, residuals and normalisation are left out: the bar is about linear layers. Only the residual
+    of the last feed-forward pair is there: as in the network, an 8-bit tensor follows the last product.
     """
     blocks, width, _, wide, _ = MINILM_L6
     tensors = _minilm_tensors()
@@ -132,7 +141,7 @@ def minilm_linear() -> nn.Module:
             parts.append(layer)
             if name == "intermediate.dense":
                 parts.append(nn.ReLU())
-    return nn.Sequential(*parts)
+    return nn.Sequential(*parts[:-3], Skipped(*parts[-3:]))
 
 
 def _minilm_tensors() -> dict[str, npt.NDArray[Any]]:

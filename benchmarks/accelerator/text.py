@@ -34,9 +34,10 @@ oftener, and its 8192 lanes are not of equal area (`docs/results/baselines.md`).
 """
 
 LEVER_NOTE = """\
-Energy ratio of dense int8 over SD 4:16, nominal, from the events of the programs above; nothing is compiled
-again and none of this is built. What both sides pay alike (INP, sums, quantisation words) pulls a ratio
-towards 1; what weights cost dense arrays alone (reading them again for each 8 pixels) pushes it up.
+Energy ratio of dense int8 over SD 4:16 (a basis a filter), nominal, from the events of the programs above;
+nothing is compiled again. `smartexchange-28nm-narrow` exists (its rows above are compiled for it), the rest is
+not built. What both sides pay alike (INP, sums, quantisation words) pulls a ratio towards 1; what weights cost
+dense arrays alone (reading them again for each 8 pixels) pushes it up.
 """
 
 FORMATS_NOTE = """\
@@ -48,7 +49,7 @@ NOTES = """
 ## What the numbers leave out
 
 - MiniLM: its 36 linear layers as one chain over 128 tokens (a token a pixel), ReLU where GELU is. Attention,
-  residuals and normalisation are not in it.
+  normalisation and all residuals but the last are not in it.
 - Float32 at the ends (quantising the image, dequantising the logits) runs on the host and is not counted.
 - Leakage and clock tree are not modelled; they would add about the same to both sides of a ratio per cycle.
 """

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sd_tvm.decompose.basis8 import column_limit
 from sd_tvm.recipe import Recipe
 from sd_tvm.weights.rows import RowGeometry
 from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight, Weight, WeightForm
@@ -21,7 +22,9 @@ from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight, Weight, WeightForm
 CODEBOOK = 64
 
 
-def random_sd(rng: np.random.Generator, like: npt.NDArray[np.float32], form: WeightForm) -> SDWeight:
+def random_sd(
+    rng: np.random.Generator, like: npt.NDArray[np.float32], form: WeightForm, weight_bits: int | None
+) -> SDWeight:
     """SD form with random codes and bases, and the standard deviation of ``like`` (M, Cg, KH, KW)."""
     m, cg, kh, kw = like.shape
     geometry = RowGeometry((m, cg, kh, kw))
@@ -34,7 +37,9 @@ def random_sd(rng: np.random.Generator, like: npt.NDArray[np.float32], form: Wei
         coef[:, block : block + width][order >= kept] = 0
     codebook = form.basis_kind == "codebook"
     n_bases = min(CODEBOOK, m) if codebook else m * form.n_slices(geometry)
-    basis = rng.integers(-30, 31, (n_bases, s, s)).astype(np.int8)
+    limit = column_limit(form, s, weight_bits)
+    largest = 30 if limit is None else limit // s
+    basis = rng.integers(-largest, largest + 1, (n_bases, s, s)).astype(np.int8)
     ids = rng.integers(0, n_bases, m).astype(np.uint8) if codebook else None
     weight = SDWeight(geometry.shape, form, coef, basis, np.ones(m, np.float32), ids)
     spread = weight.integer().reshape(m, -1).std(axis=1)
@@ -101,7 +106,7 @@ class Prepared:
         for layer in layers:
             plan = plans[layer.info.name]
             if plan.form is not None:
-                weights[layer.info.name] = random_sd(rng, layer.array, plan.form)
+                weights[layer.info.name] = random_sd(rng, layer.array, plan.form, recipe.solver.weight_bits)
             else:
                 weights[layer.info.name] = fit_layer(layer, plan, recipe, None)
         steps: list[Any] = [Decompose(weights=weights), Partition()]

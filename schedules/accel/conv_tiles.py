@@ -389,13 +389,21 @@ def rank_conv_tiles(
     Raises
     ------
     ScheduleError
-        If the layer does not fit, or its weights are in SD form and the configuration cannot rebuild.
+        If the layer does not fit, or its weights are in SD form and the configuration cannot rebuild
+        them or has multipliers too narrow for them.
     """
     if layer.form is not None and not config.rebuilds:
         raise ScheduleError(
             f"{layer.name}: its weights are in SD form and {config.name!r} has no rebuild engine",
             expected="raw int8 weights, or a configuration with lines_per_re > 0",
             fix="quantise the layer to int8, or choose another configuration",
+        )
+    width = config.array.rebuilt_bits
+    if layer.form is not None and width is not None and layer.weight_bits > width:
+        raise ScheduleError(
+            f"{layer.name}: its rebuilt weights need more than the {width} bits of {config.name!r}",
+            expected=f"rebuilt weights within +-{2 ** (width - 1) - 1}",
+            fix=f"compress with solver weight_bits {width}, or choose another configuration",
         )
     model = _Model(layer, config, placement)
     smallest = model.exact(ConvTile(1, 1, 1, True, False, NO_OVERLAP))

@@ -22,6 +22,7 @@ class Gates:
 
 #: Relative uncertainty of every entry below, in percent.
 UNCERTAINTY_PERCENT = 40
+MAC_10 = Gates(970, "8 x 10 bit multiplier with a 24-bit accumulator (rebuilt weights)")
 MAC_13 = Gates(1150, "8 x 13 bit multiplier with a 24-bit accumulator (exact rebuilt weights)")
 MAC_8 = Gates(850, "8 x 8 bit multiplier with a 24-bit accumulator (raw weights only)")
 REBUILD = Gates(
@@ -33,6 +34,7 @@ FIFO = Gates(1000, "two input FIFOs of a line")
 ALU_LANE = Gates(9000, "vector lane: 32 x 32 bit multiplier, adder, shifter, comparator, requantisation")
 SRAM_BYTE = Gates(4, "eight bit cells and their share of the periphery: half a gate a bit")
 BLOCKS = {
+    "MAC_10": MAC_10,
     "MAC_13": MAC_13,
     "MAC_8": MAC_8,
     "REBUILD": REBUILD,
@@ -54,7 +56,7 @@ def area_ge(config: AcceleratorConfig) -> dict[str, int]:
     a = config.array
     lines = a.m_slices * a.c_lines
     multipliers = lines * a.lanes_per_line
-    mac = MAC_13 if config.rebuilds else MAC_8
+    mac = MAC_8 if not config.rebuilds else MAC_13 if a.rebuilt_bits is None else MAC_10
     engines = lines // a.lines_per_re if a.lines_per_re else 0
     kilobytes = sum(int(kb) for kb in config.sram.model_dump().values())
     return {

@@ -122,6 +122,12 @@ def _evaluate(
     cycles = energy = moved = 0
     try:
         config = space.configuration(values, f"candidate-{index}", base=base)
+        if config.array.rebuilt_bits not in (None, base.array.rebuilt_bits):
+            raise ConfigError(
+                f"array.rebuilt_bits {config.array.rebuilt_bits}, and programs compiled without that bound",
+                expected=f"the base's own, {base.array.rebuilt_bits}",
+                fix="take a base with narrow multipliers, 'smartexchange-28nm-narrow'",
+            )
         text = config.to_text()
         for program, count in programs:
             stats = time_program(program, text)

@@ -62,9 +62,33 @@ def test_names_and_default() -> None:
         "dense-int8-equal-area",
         "edge",
         "smartexchange-28nm",
+        "smartexchange-28nm-narrow",
         "smartexchange-28nm-parallel",
     ]
     assert AcceleratorConfig.load() == AcceleratorConfig.load(DEFAULT_CONFIG)
+
+
+def test_narrow_multipliers() -> None:
+    wide, narrow = AcceleratorConfig.load(), AcceleratorConfig.load("smartexchange-28nm-narrow")
+    assert wide.array.rebuilt_bits is None
+    assert narrow.model_copy(update={"name": wide.name, "description": wide.description}) == (
+        wide.model_copy(update={"array": narrow.array})
+    )
+    before, after = wide.energy_fj(), narrow.energy_fj()
+    assert {name for name in before if before[name] != after[name]} == {"mac_8x13", "shift_add"}
+    # By hand from the table: .232 pJ x 10/13; .038 of .055 pJ is an adder of 16 bits, now of 10.
+    assert (after["mac_8x13"], after["shift_add"]) == (178, 41)
+    assert area_ge(narrow)["array"] < area_ge(wide)["array"]
+
+
+@pytest.mark.parametrize("change", [{"lines_per_re": 0}, {"mac": "serial", "lanes_per_line": 8}])
+def test_narrow_multipliers_go_with_a_parallel_array_that_rebuilds(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    data = plain("smartexchange-28nm-narrow")
+    data["array"] |= change
+    with pytest.raises(ConfigError, match="rebuilt_bits goes with"):
+        AcceleratorConfig.load(write(tmp_path, data))
 
 
 def test_equal_resources_of_the_baseline() -> None:

@@ -22,9 +22,10 @@ from sd_tvm.cli.app import app
 from sd_tvm.errors import ConfigError
 from sd_tvm.explore import Exploration, Space, exploration_to_json, explore, write_exploration
 from sd_tvm.explore.area import BLOCKS, area_ge
-from sd_tvm.explore.model import pareto_front
+from sd_tvm.explore.model import Refusal, pareto_front
 from sd_tvm.explore.page import render_exploration
 from sd_tvm.explore.plot import ticks
+from sd_tvm.explore.sweep import evaluate
 
 BASE = "smartexchange-28nm-parallel"
 VALUES: dict[str, list[Any]] = {
@@ -192,6 +193,13 @@ def test_no_valid_candidate() -> None:
     space = Space(schema_version=1, base=BASE, values={"array.lines_per_re": [5, 7]})
     with pytest.raises(ConfigError, match="none of the 2 candidates"):
         explore("never read", space)
+
+
+def test_a_bound_that_programs_were_not_compiled_for_is_refused() -> None:
+    space = Space(schema_version=1, base=BASE, values={"array.rebuilt_bits": [10]})
+    (point,) = evaluate(space, [], [(0, {"array.rebuilt_bits": 10})])
+    assert isinstance(point, Refusal)
+    assert "compiled without that bound" in point.reason
 
 
 def test_base_file_is_relative_to_the_space(tmp_path: Path) -> None:

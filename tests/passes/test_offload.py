@@ -18,6 +18,7 @@ from sd_tvm import backend
 from sd_tvm._tvm import relax, tirx, tvm
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.errors import ConfigError, ScheduleError
+from sd_tvm.recipe import Recipe
 from sd_tvm.relay_passes import offload
 from sd_tvm.relay_passes.lower_cpu import CPU_ATTR, LowerToCPU
 from sd_tvm.relay_passes.offload import EXTERNAL_MODS, Offload
@@ -53,6 +54,21 @@ def test_configurations_and_weights(config: str, recipe: Any) -> None:
     _, result = integer(mod, recipe)
     x = inputs(mod, 1)[0]
     np.testing.assert_array_equal(run(result, x)[0], run(result, x, f"sd_accel/{config}")[0])
+
+
+def test_narrow_multipliers_take_narrow_weights_only() -> None:
+    config = "smartexchange-28nm-narrow"
+    bounded = Recipe.from_dict(ALL_SD.model_dump(mode="json") | {"solver": {"weight_bits": 10}})
+    mod = nets.classifier()
+    x = inputs(mod, 1)[0]
+    _, narrow = integer(mod, bounded)
+    assert {r.target for r in node_reports(Offload(config)(narrow)) if r.layer} == {"sd_accel"}
+    np.testing.assert_array_equal(run(narrow, x)[0], run(narrow, x, f"sd_accel/{config}")[0])
+    rows = node_reports(Offload(config)(integer(mod, ALL_SD)[1]))
+    refused = {r.node: r.reason for r in rows if r.layer and r.target != "sd_accel"}
+    assert {name for name, why in refused.items() if "need more than the 10 bits" in why} == {"stem", "fc"}, (
+        refused
+    )
 
 
 @pytest.mark.parametrize("name", ["classifier", "conv1d"])
