@@ -35,9 +35,9 @@ oftener, and its 8192 lanes are not of equal area (`docs/results/baselines.md`).
 
 LEVER_NOTE = """\
 Energy ratio of dense int8 over SD 4:16 (a basis a filter), nominal, from the events of the programs above;
-nothing is compiled again. `smartexchange-28nm-narrow` exists (its rows above are compiled for it), the rest is
-not built. What both sides pay alike (INP, sums, quantisation words) pulls a ratio towards 1; what weights cost
-dense arrays alone (reading them again for each 8 pixels) pushes it up.
+nothing is compiled again. `smartexchange-28nm-narrow` exists (its rows above are compiled for it), the rest
+is not built. What both sides pay alike (INP, sums, quantisation words) pulls a ratio towards 1; what weights
+cost dense arrays alone (reading them again for each 8 pixels) pushes it up.
 """
 
 FORMATS_NOTE = """\
