@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 
-def _spec() -> Any:
-    """The instruction table, loaded by its place."""
+def _gen_header() -> Any:
+    """The generator of the instructions' header, loaded by its place."""
     path = Path(__file__).parents[1] / "isa" / "gen_header.py"
     module_spec = importlib.util.spec_from_file_location("_sd_gen_header", path)
     if module_spec is None or module_spec.loader is None:
         raise FileNotFoundError(path)
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
-    return module.load_spec()
+    return module
 
 
 def _rows(fields: Iterable[Any], offset: int) -> Iterable[str]:
@@ -70,18 +70,5 @@ def header_text(spec: Any) -> str:
     return "\n".join(out)
 
 
-def main(argv: list[str]) -> int:
-    """Write the header to ``argv[1]``, only if it changed."""
-    if len(argv) != 2:
-        print("usage: gen_fields.py OUTPUT", file=sys.stderr)
-        return 2
-    path = Path(argv[1])
-    text = header_text(_spec())
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(_gen_header().write_header(sys.argv, header_text))

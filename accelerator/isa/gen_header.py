@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from pathlib import Path
 from types import ModuleType
@@ -225,18 +225,18 @@ def header_text(spec: Any) -> str:
     return "\n".join(out)
 
 
-def main(argv: list[str]) -> int:
-    """Write the header to ``argv[1]``, only if it changed (keeps incremental builds short)."""
+def write_header(argv: list[str], text: Callable[[Any], str]) -> int:
+    """Write ``text(spec)`` to ``argv[1]``, only if it changed (keeps incremental builds short)."""
     if len(argv) != 2:
-        print("usage: gen_header.py OUTPUT", file=sys.stderr)
+        print(f"usage: {Path(argv[0]).name} OUTPUT", file=sys.stderr)
         return 2
     path = Path(argv[1])
-    text = header_text(load_spec())
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    new = text(load_spec())
+    if not path.exists() or path.read_text(encoding="utf-8") != new:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(new, encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(write_header(sys.argv, header_text))

@@ -9,7 +9,7 @@ from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.errors import ScheduleError
 from sd_tvm.layers import ConcatLayer, LutLayer, MulLayer, ResizeLayer
 from sd_tvm.schedules.accel import marks
-from sd_tvm.schedules.accel.elementwise_tiles import Tile, choose_tile
+from sd_tvm.schedules.accel.elementwise_tiles import Tile, choose_tile, tiled
 from sd_tvm.schedules.accel.marks import Block, Loop, Schedule
 from sd_tvm.schedules.accel.pipeline import Stages, annotate
 from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
@@ -50,17 +50,6 @@ def _constants(sch: Schedule, reader: Block, operand: str, scope: str, others: l
     """Load a constant operand once."""
     words = sch.cache_read(reader, operand, scope, consumer_blocks=[reader, *others])
     marks.mark(sch, words, None, marks.LOAD)
-
-
-def _tiled(sch: Schedule, result: Block, tile: Tile) -> list[Loop]:
-    """Split the loops of the block that writes the result; the loops over tiles."""
-    n, cb, oy, ox, lane = sch.get_loops(result)
-    n, n_i = sch.split(n, [None, 1], preserve_unit_iters=True)
-    cb_o, cb_i = sch.split(cb, [None, tile.cb])
-    oy_o, oy_i = sch.split(oy, [None, tile.oy])
-    ox_o, ox_i = sch.split(ox, [None, tile.ox])
-    sch.reorder(n, cb_o, oy_o, ox_o, n_i, cb_i, oy_i, ox_i, lane)
-    return [n, cb_o, oy_o, ox_o]
 
 
 def _place(
@@ -115,14 +104,14 @@ def _lut(sch: Schedule, tile: Tile, placement: Placement) -> None:
         sch.compute_inline(sch.get_sblock("xin"))
     result = _result(sch, placement)
     _constants(sch, sch.get_sblock("out"), "lut", marks.LUT, [])
-    tiles = _tiled(sch, sch.get_sblock("out") if result is None else result, tile)
+    tiles = tiled(sch, sch.get_sblock("out") if result is None else result, tile)
     _place(sch, tiles, tile.copies, {"xin": (marks.INP, placement.on_chip(0))}, ["out"], result)
 
 
 def _mul(sch: Schedule, tile: Tile, placement: Placement) -> None:
     result = _result(sch, placement)
     _constants(sch, sch.get_sblock("out"), "qp", marks.QP, [])
-    tiles = _tiled(sch, sch.get_sblock("out") if result is None else result, tile)
+    tiles = tiled(sch, sch.get_sblock("out") if result is None else result, tile)
     loads = {name: (marks.ACC, placement.on_chip(i)) for i, name in enumerate(("wa", "wb"))}
     _place(sch, tiles, tile.copies, loads, ["product", "out"], result)
 
@@ -132,7 +121,7 @@ def _resize(sch: Schedule, layer: ResizeLayer, tile: Tile, placement: Placement)
     if placement.on_chip(0):
         sch.compute_inline(sch.get_sblock("xin"))
     result = _result(sch, placement)
-    tiles = _tiled(sch, sch.get_sblock("out") if result is None else result, tile)
+    tiles = tiled(sch, sch.get_sblock("out") if result is None else result, tile)
     at = tiles[-1]
     out = sch.get_sblock("out")
     if result is not None:
@@ -162,7 +151,7 @@ def _concat(sch: Schedule, layer: ConcatLayer, config: AcceleratorConfig, placem
     for i in parts:
         out = sch.get_sblock(f"out{i}")
         tile = choose_tile(layer, config, placement, part=i)
-        tiles = _tiled(sch, out, tile)
+        tiles = tiled(sch, out, tile)
         if placement.output:
             _place(sch, tiles, tile.copies, {f"w{i}": (marks.ACC, placement.on_chip(i))}, [f"out{i}"], None)
             continue

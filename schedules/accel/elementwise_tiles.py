@@ -9,6 +9,7 @@ from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.layers import LANES, ConcatLayer, LutLayer, MulLayer, ResizeLayer, blocks16
 from sd_tvm.schedules.accel.array import alu_cycles
+from sd_tvm.schedules.accel.marks import Block, Loop, Schedule
 from sd_tvm.schedules.accel.placement import IN_DRAM, Placement
 from sd_tvm.schedules.accel.search import Cost, ceil_div, choose, field_max, tile_sizes
 
@@ -26,6 +27,17 @@ class Tile:
     def words(self) -> int:
         """Words of the result."""
         return self.cb * self.oy * self.ox
+
+
+def tiled(sch: Schedule, result: Block, tile: Tile) -> list[Loop]:
+    """Split the loops of the block that writes the result; the loops over tiles."""
+    n, cb, oy, ox, lane = sch.get_loops(result)
+    n, n_i = sch.split(n, [None, 1], preserve_unit_iters=True)
+    cb_o, cb_i = sch.split(cb, [None, tile.cb])
+    oy_o, oy_i = sch.split(oy, [None, tile.oy])
+    ox_o, ox_i = sch.split(ox, [None, tile.ox])
+    sch.reorder(n, cb_o, oy_o, ox_o, n_i, cb_i, oy_i, ox_i, lane)
+    return [n, cb_o, oy_o, ox_o]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sd_tvm.accelerator.isa.spec import Mem
 from sd_tvm.layers import LANES, SumLayer, blocks16
 from sd_tvm.schedules.accel import marks
 from sd_tvm.schedules.accel.array import alu_cycles
-from sd_tvm.schedules.accel.elementwise_tiles import Tile
+from sd_tvm.schedules.accel.elementwise_tiles import Tile, tiled
 from sd_tvm.schedules.accel.marks import Schedule
 from sd_tvm.schedules.accel.pipeline import Stages, annotate
 from sd_tvm.schedules.accel.search import Cost, ceil_div, choose, field_max, tile_sizes
@@ -77,18 +77,14 @@ def schedule_sum(func: Any, layer: SumLayer, config: AcceleratorConfig) -> Sched
     marks.read_region(sch, block("out"), "qp", word)
     for name in ("parts", "total"):
         sch.set_scope(block(name), 0, marks.ACC)
-    n, cb, oy, ox, lane = sch.get_loops(result)
-    n, n_i = sch.split(n, [None, 1], preserve_unit_iters=True)
-    cb_o, cb_i = sch.split(cb, [None, tile.cb])
-    oy_o, oy_i = sch.split(oy, [None, tile.oy])
-    ox_o, ox_i = sch.split(ox, [None, tile.ox])
-    sch.reorder(n, cb_o, oy_o, ox_o, n_i, cb_i, oy_i, ox_i, lane)
+    tiles = tiled(sch, result, tile)
+    per_tile = tiles[-1]
     for name in ("out", "total"):
-        sch.compute_at(block(name), ox_o, preserve_unit_loops=True)
-    sch.compute_at(block("parts"), ox_o)
-    marks.mark(sch, block("parts"), ox_o, marks.LOAD)
-    marks.mark(sch, block("total"), ox_o, marks.ALU, (*_AXES, "ky", "kx"))
-    marks.mark(sch, block("out"), ox_o, marks.ALU, _AXES)
-    marks.mark(sch, result, ox_o, marks.STORE)
-    annotate(sch, [n, cb_o, oy_o, ox_o], Stages.simple(cost.copies))
+        sch.compute_at(block(name), per_tile, preserve_unit_loops=True)
+    sch.compute_at(block("parts"), per_tile)
+    marks.mark(sch, block("parts"), per_tile, marks.LOAD)
+    marks.mark(sch, block("total"), per_tile, marks.ALU, (*_AXES, "ky", "kx"))
+    marks.mark(sch, block("out"), per_tile, marks.ALU, _AXES)
+    marks.mark(sch, result, per_tile, marks.STORE)
+    annotate(sch, tiles, Stages.simple(cost.copies))
     return sch
