@@ -9,6 +9,7 @@ from typing import Any
 
 from sd_tvm.explore.area import BLOCKS, UNCERTAINTY_PERCENT
 from sd_tvm.explore.model import EXPLORE_SCHEMA_VERSION, Exploration, Point
+from sd_tvm.report.artefacts import write_pair
 
 
 def exploration_to_json(found: Exploration) -> str:
@@ -41,12 +42,7 @@ def write_exploration(found: Exploration, folder: str | Path) -> Path:
     """Write ``explore.json`` and ``explore.html`` into a folder, which is made; returns the page's path."""
     from sd_tvm.explore.page import render_exploration
 
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "explore.json").write_text(exploration_to_json(found), encoding="utf-8", newline="")
-    page = target / "explore.html"
-    page.write_text(render_exploration(found), encoding="utf-8", newline="")
-    return page
+    return write_pair(folder, "explore", exploration_to_json(found), render_exploration(found))
 
 
 def _point(point: Point) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sd_tvm.errors import FormatError
+from sd_tvm.report.artefacts import write_pair
 from sd_tvm.tradeoff.model import (
     SENSITIVITY_SCHEMA_VERSION,
     LayerSensitivity,
@@ -74,9 +75,4 @@ def write_sensitivity(report: SensitivityReport, folder: str | Path) -> Path:
     """Write ``sensitivity.json`` and ``sensitivity.html`` into a folder, which is made; returns the page."""
     from sd_tvm.tradeoff.page import render_sensitivity
 
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "sensitivity.json").write_text(report_to_json(report), encoding="utf-8", newline="")
-    page = target / "sensitivity.html"
-    page.write_text(render_sensitivity(report), encoding="utf-8", newline="")
-    return page
+    return write_pair(folder, "sensitivity", report_to_json(report), render_sensitivity(report))
