@@ -265,4 +265,6 @@ def _by(pair: tuple[int, int]) -> str:
 def _plain(value: Any) -> int | float | str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value is None:
+        return "none"
     return value if isinstance(value, int | float | str) else ", ".join(map(str, value))

@@ -162,6 +162,30 @@ def test_a_library_is_profiled_on_its_own_configuration(files: Path, tmp_path: P
     assert default["sums"]["cycles"] != own["sums"]["cycles"]
 
 
+def test_tiles_are_tuned_saved_and_reused(files: Path, tmp_path: Path) -> None:
+    """The tuned library computes the same, not slower; the file alone gives it again."""
+    tiles = tmp_path / "tiles.json"
+    made = {}
+    for name, args in {
+        "plain": (),
+        "tuned": ("--tiles", tiles, "--tune", 3),
+        "again": ("--tiles", tiles),
+    }.items():
+        made[name] = tmp_path / f"{name}.so"
+        succeed("compile", files / "tiny.sd", "-o", made[name], "-t", "sd_accel/edge", *args)
+        if name == "tuned":
+            before = tiles.read_bytes()
+            assert json.loads(before)["tiles"]
+    assert tiles.read_bytes() == before
+    stats = {
+        name: json.loads(succeed("profile", path, "-i", files / "x.npy", "--json"))["sums"]
+        for name, path in made.items()
+    }
+    assert stats["tuned"] == stats["again"]
+    assert stats["tuned"]["macs"] == stats["plain"]["macs"]
+    assert stats["tuned"]["cycles"] <= stats["plain"]["cycles"]
+
+
 @pytest.mark.parametrize("command", ["compile", "run"])
 def test_targets_are_refused_before_the_model_is_read(command: str, tmp_path: Path) -> None:
     more = ("-o", tmp_path / "a.so") if command == "compile" else ("-i", "none.npy")
