@@ -13,8 +13,8 @@ from sd_tvm.numerics.qparams import QParams
 from sd_tvm.recipe import Recipe
 from sd_tvm.weights.tensor import Weight
 
-#: Version of the schema that this package writes, and the only one it reads.
-SCHEMA_VERSION = 1
+#: Version of the schema that this package writes; it reads this one and every earlier one.
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class _ActivationEntry(_Entry):
 
 
 class _Document(_Entry):
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     graph: dict[str, Any]
     tensors: list[str]
     weights: dict[str, _WeightEntry]
@@ -90,7 +90,7 @@ def to_container(model: StoredModel) -> tuple[Tensors, str]:
     return tensors, canonical(_document(model))
 
 
-def _document(model: StoredModel) -> dict[str, Any]:
+def _document(model: StoredModel, version: int = SCHEMA_VERSION) -> dict[str, Any]:
     """JSON data of a model."""
     weights: dict[str, Any] = {}
     alphabets: dict[str, list[int]] = {}
@@ -104,7 +104,7 @@ def _document(model: StoredModel) -> dict[str, Any]:
             "form": None if form is None else asdict(form),
         }
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": version,
         "graph": model.graph,
         "tensors": sorted(model.tensors),
         "weights": weights,
@@ -131,7 +131,7 @@ def from_container(container: Container, file_bytes: int) -> StoredModel:
     FormatError
         Names the key, layer or tensor that is wrong.
     """
-    document = _parse_document(container.metadata)
+    document = _parse_document(container.metadata, int(container.version))
     _check_keys(document, set(container.tensors))
     names = check_graph(document.graph)
     Graph.from_json(document.graph)  # its operators' attributes too
@@ -171,7 +171,7 @@ def from_container(container: Container, file_bytes: int) -> StoredModel:
         report=[dict(row) for row in document.report],
         versions=document.versions,
     )
-    _check_text(model, container.metadata)
+    _check_text(model, container.metadata, document.schema_version)
     return model
 
 
@@ -207,37 +207,37 @@ def _form(entry: _WeightEntry) -> WeightForm | None:
     return form
 
 
-def _parse_document(text: str) -> _Document:
-    data = parse(text, "__metadata__.sd")
+def _parse_document(text: str, wanted: int) -> _Document:
+    data = parse(text, "model.sd")
     if not isinstance(data, dict):
-        raise FormatError("__metadata__.sd: not an object", fix=REWRITE)
+        raise FormatError("model.sd: not an object", fix=REWRITE)
     version = data.get("schema_version")
-    if type(version) is not int or version != SCHEMA_VERSION:
+    if type(version) is not int or version != wanted:
         newer = type(version) is int and version > SCHEMA_VERSION
         raise FormatError(
             f"schema_version is {version!r}",
-            expected=f"{SCHEMA_VERSION}",
+            expected=f"{wanted}",
             fix="install a newer sd-tvm" if newer else "write the file again with `sd-tvm compress`",
         )
     try:
         document = _Document.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(["__metadata__.sd", *(str(part) for part in first["loc"])])
+        where = ".".join(["model.sd", *(str(part) for part in first["loc"])])
         raise FormatError(
             f"{where}: {first['msg']}", expected="the schema in docs/format.md", fix=REWRITE
         ) from error
     return document
 
 
-def _check_text(model: StoredModel, text: str) -> None:
+def _check_text(model: StoredModel, text: str, version: int) -> None:
     """The JSON is exactly what the model is written as (no default left out, 1.0 and not 1, ...)."""
-    wanted = _document(model)
+    wanted = _document(model, version)
     if canonical(wanted) == text:
         return
-    found = parse(text, "__metadata__.sd")
+    found = parse(text, "model.sd")
     wrong = [key for key in sorted(wanted) if canonical(wanted[key]) != canonical(found[key])]
-    where = f"__metadata__.sd.{wrong[0]}" if wrong else "__metadata__.sd"
+    where = f"model.sd.{wrong[0]}" if wrong else "model.sd"
     raise FormatError(
         f"{where}: not in canonical form",
         expected="sorted keys, no whitespace, nothing left out, each number as it is written",
@@ -248,7 +248,7 @@ def _check_text(model: StoredModel, text: str) -> None:
 def _check_keys(document: _Document, found: set[str]) -> None:
     """Exactly the expected tensors are there."""
     if sorted(set(document.tensors)) != document.tensors:
-        raise FormatError("__metadata__.sd.tensors: not sorted, or a name twice", fix=REWRITE)
+        raise FormatError("model.sd.tensors: not sorted, or a name twice", fix=REWRITE)
     wanted = {tensor_key(name) for name in document.tensors}
     for layer, entry in document.weights.items():
         with _within(f"layer {layer!r}"):
@@ -322,14 +322,14 @@ def _check_alphabets(document: _Document) -> None:
     used = {entry.form.alphabet for entry in document.weights.values() if entry.form is not None}
     if set(document.alphabets) != used:
         raise FormatError(
-            f"__metadata__.sd.alphabets: {sorted(document.alphabets)}",
+            f"model.sd.alphabets: {sorted(document.alphabets)}",
             expected=f"exactly {sorted(used)}",
             fix=REWRITE,
         )
     for name, table in document.alphabets.items():
         if table != ALPHABETS[name].table.tolist():
             raise FormatError(
-                f"__metadata__.sd.alphabets.{name}: {table!s:.80}",
+                f"model.sd.alphabets.{name}: {table!s:.80}",
                 expected=f"{ALPHABETS[name].table.tolist()}",
                 fix=REWRITE,
             )

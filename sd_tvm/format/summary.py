@@ -9,7 +9,7 @@ from typing import Any
 
 from sd_tvm.format.container import Container
 from sd_tvm.format.io import read_parts
-from sd_tvm.format.model import SCHEMA_VERSION, StoredModel
+from sd_tvm.format.model import StoredModel
 from sd_tvm.format.schema import tensor_key, weight_key
 from sd_tvm.weights.packing import packed_nbytes
 from sd_tvm.weights.stored import stored_names
@@ -59,7 +59,7 @@ class Summary:
     schema_version
         Version of the schema.
     file_bytes, header_bytes, tensor_bytes
-        The file; its header (graph, names, activations, report); its float32 tensors.
+        The file; all of it but arrays (graph, names, activations, report, sums); its float32 tensors.
     fp32_bytes
         What the weights and tensors take as float32.
     layers
@@ -108,7 +108,7 @@ def summarize(model: StoredModel, container: Container, file_bytes: int) -> Summ
     tensor_bytes = sum(container.tensors[tensor_key(name)].nbytes for name in model.tensors)
     weights = sum(math.prod(layer.shape) for layer in layers)
     return Summary(
-        schema_version=SCHEMA_VERSION,
+        schema_version=int(container.version),
         file_bytes=file_bytes,
         header_bytes=container.header_bytes,
         tensor_bytes=tensor_bytes,

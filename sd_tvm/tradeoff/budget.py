@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sd_tvm.errors import BudgetError
-from sd_tvm.format.container import LENGTH_BYTES, encode
+from sd_tvm.format.container import encode
 from sd_tvm.format.schema import to_container
 from sd_tvm.recipe import RECIPE_VERSION, Form, LayerPlan, Recipe
 from sd_tvm.tradeoff.measure import Progress, measure
@@ -33,10 +32,10 @@ Facts = Mapping[str, Mapping[str, Any]]
 Store = Callable[
     [Any, dict[str, Weight], dict[str, float], Recipe, tuple[str, ...], Facts], "CompressedModel"
 ]
-#: Bytes by which the sum of the layers' bytes may miss the file: padding of the header, digits of offsets.
-_INEXACT = 64
-#: As long in the file as any error that the fit will put there.
-_LONG_ERROR = 0.123457
+#: Bytes by which the sum of the layers' bytes may miss the file: its compressed JSON depends on the choice.
+_INEXACT = 512
+#: Bytes by which the file of a choice may exceed that of the same choice with zeros for codes.
+_RESERVE = 128
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class _Planner:
         self.fp32_bytes = smallest.fp32_bytes
         self.smallest = _size(smallest.stored)
         self.limit = math.floor(self.fp32_bytes / budget.size * (1 + 1e-12))  # a ratio of integers is met
-        self.allowed = self.limit  # for files with zeros for codes
+        self.allowed = self.limit - _RESERVE  # for files with zeros for codes
         self.overhead = self.smallest - self._sum(self.least)
 
     def _points(self) -> list[list[Point]]:
@@ -161,7 +160,7 @@ class _Planner:
     def first(self) -> list[int]:
         """The choice of least error whose file, with weights of zeros, fits."""
         if self.smallest > self.allowed:
-            raise self._unreachable(self.smallest)
+            raise self._unreachable(self.smallest + _RESERVE)
         return self._fitting()
 
     def smaller(self, choice: list[int], nbytes: int) -> list[int]:
@@ -216,7 +215,8 @@ class _Planner:
             for layer in self.weighted
             if plans[layer.info.name].kind != "skip"
         }
-        errors = dict.fromkeys(weights, _LONG_ERROR)
+        # Numbers as long, and as different, as the fit will put there: the JSON is compressed.
+        errors = {name: 0.1 + (i * 618_033 % 900_000) / 1_000_000 for i, name in enumerate(weights)}
         return self.store(self.mod, weights, errors, recipe, (), self.facts(choice))
 
     def _unreachable(self, nbytes: int) -> BudgetError:
@@ -235,19 +235,9 @@ def _size(stored: StoredModel) -> int:
 
 
 def _part_size(part: StoredModel) -> int:
-    """Bytes that one layer adds to a file, up to what all layers share."""
-    data = encode(*to_container(part))
-    length = int.from_bytes(data[:LENGTH_BYTES], "little")
-    header, payload = (
-        data[LENGTH_BYTES : LENGTH_BYTES + length].rstrip(b" "),
-        len(data) - LENGTH_BYTES - length,
-    )
-    shared = sum(
-        len(json.dumps({w.form.alphabet: w.form.table.table.tolist()}, separators=(",", ":")))
-        for w in part.weights.values()
-        if isinstance(w, SDWeight)
-    )
-    return len(header) - shared + payload
+    """Bytes of one layer's arrays in a file; what the compressed JSON takes hardly depends on the choice."""
+    tensors, _ = to_container(part)
+    return sum(array.nbytes for array in tensors.values())
 
 
 def _zeros(layer: WeightedLayer, plan: LayerPlan) -> Weight:

@@ -26,14 +26,14 @@ def damage(pattern: str) -> Callable[[Damage], Damage]:
     return register
 
 
-def edit(pattern: str, *, sort: bool = True) -> Callable[[Callable[[RawFile], None]], None]:
+def edit(pattern: str) -> Callable[[Callable[[RawFile], None]], None]:
     """Register a damage of the parts of a file, with fresh sums."""
 
     def register(function: Callable[[RawFile], None]) -> None:
         def whole(data: bytes) -> bytes:
             raw = RawFile.split(data)
             function(raw)
-            return raw.join(sort=sort)
+            return raw.join()
 
         DAMAGES[function.__name__] = (whole, pattern)
 

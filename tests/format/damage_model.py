@@ -12,22 +12,22 @@ from format.rawfile import RawFile, RawTensor
 # --- the model's JSON ------------------------------------------------------------------------------------
 
 
-@edit("__metadata__.sd: not JSON")
+@edit("model: not JSON")
 def model_not_json(raw: RawFile) -> None:
     raw.sd = "{'graph': 1}"
 
 
-@edit("__metadata__.sd: not an object")
+@edit("model.sd: not an object")
 def model_is_a_list(raw: RawFile) -> None:
     raw.sd = []
 
 
-@edit("__metadata__.sd: duplicate key 'report'")
+@edit("model: duplicate key 'report'")
 def duplicate_key_in_model(raw: RawFile) -> None:
     raw.sd = json.dumps(raw.sd)[:-1] + ',"report":[]}'
 
 
-@edit("__metadata__.sd: not in canonical form")
+@edit("model: not in canonical form")
 def model_not_canonical(raw: RawFile) -> None:
     raw.sd = json.dumps(raw.sd, indent=1)
 
@@ -37,19 +37,24 @@ def recipe_without_its_defaults(raw: RawFile) -> None:
     del raw.sd["recipe"]["otherwise"]
 
 
-@edit("__metadata__.sd: NaN")
+@edit("model: NaN")
 def nan_in_model(raw: RawFile) -> None:
     raw.sd["report"] = [{"x": float("nan")}]
 
 
-@edit("__metadata__.sd: not JSON")
-def number_of_a_million_digits(raw: RawFile) -> None:
-    raw.sd = '{"schema_version":' + "9" * 10**6 + "}"
+@edit("model: not JSON")
+def number_of_many_digits(raw: RawFile) -> None:
+    raw.sd = '{"schema_version":' + "9" * 80_000 + "}"
 
 
-@edit("schema_version is 2.*newer sd-tvm")
+@edit("schema_version is 3.*newer sd-tvm")
 def newer_schema(raw: RawFile) -> None:
-    raw.sd["schema_version"] = 2
+    raw.sd["schema_version"] = 3
+
+
+@edit("schema_version is 1.*sd-tvm compress")
+def schema_of_the_earlier_container(raw: RawFile) -> None:
+    raw.sd["schema_version"] = 1
 
 
 @edit("schema_version is 0.*sd-tvm compress")

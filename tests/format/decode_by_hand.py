@@ -1,4 +1,4 @@
-"""An independent reader of version 1: docs/format.md and docs/weights.md in NumPy, nothing of sd_tvm.
+"""An independent reader of versions 1 and 2: docs/format.md and docs/weights.md in NumPy, nothing of sd_tvm.
 
 It trusts its input (the golden file): from the bytes alone it gives rebuilt weights and tensors.
 """
@@ -6,6 +6,7 @@ It trusts its input (the golden file): from the bytes alone it gives rebuilt wei
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,25 @@ def up(n: int, k: int) -> int:
 
 
 def load(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
-    """The model's JSON and all tensors."""
+    """The model's JSON and all arrays."""
     n = int(np.frombuffer(data, "<u8", 1)[0])
     table = json.loads(data[8 : 8 + n])
-    document = json.loads(table.pop("__metadata__")["sd"])
-    tensors = {}
+    metadata = table.pop("__metadata__")
+    parts = {}
     for name, entry in table.items():
         begin, end = (8 + n + k for k in entry["data_offsets"])
-        tensors[name] = np.frombuffer(data[begin:end], TYPES[entry["dtype"]]).reshape(entry["shape"])
-    return document, tensors
+        parts[name] = np.frombuffer(data[begin:end], TYPES[entry["dtype"]]).reshape(entry["shape"])
+    if "sd" in metadata:  # version 1
+        return json.loads(metadata["sd"]), parts
+    text = json.loads(zlib.decompress(parts["model"].tobytes()))
+    tensors = {}
+    for dtype, stream in (("F32", "float32"), ("I8", "int8"), ("U8", "uint8")):
+        at = 0
+        for name, shape in sorted(text["tensors"].get(dtype, {}).items()):
+            n = int(np.prod(shape))
+            tensors[name] = parts[stream][at : at + n].reshape(shape)
+            at += n
+    return text["sd"], tensors
 
 
 def weight(document: dict[str, Any], tensors: dict[str, Array], layer: str) -> Array:

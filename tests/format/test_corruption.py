@@ -169,7 +169,14 @@ def test_a_changed_model_with_right_sums_is_refused_or_canonical(data: st.DataOb
 
 def test_memory_is_bounded_on_hostile_sizes() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for kind in ("absurd_weight_shape", "shape_larger_than_data", "huge_header_length", "empty_dimension"):
+    for kind in (
+        "absurd_weight_shape",
+        "shape_larger_than_data",
+        "huge_header_length",
+        "empty_dimension",
+        "listed_shape_is_absurd",
+        "stream_that_expands_absurdly",
+    ):
         with pytest.raises(FormatError):
             loads(DAMAGES[kind][0](GOOD))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB

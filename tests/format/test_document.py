@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
+from format.rawfile import parts_of
 
 from sd_tvm.format import QParams, StoredModel, dumps
 from sd_tvm.weights.tensor import SDWeight, WeightForm
@@ -41,8 +43,9 @@ def test_the_example() -> None:
     blocks = dict(re.findall(r"```(\w+)\n(.*?)```", text, flags=re.S))
     data = dumps(example())
     n = int.from_bytes(data[:8], "little")
-    table = json.loads(data[8 : 8 + n])
-    sd = table["__metadata__"]["sd"]
-    assert json.dumps(json.loads(blocks["json"]), sort_keys=True, separators=(",", ":")) == sd
-    shown = "".join(blocks["text"].split()).replace("{…}", json.dumps(sd)[1:-1])
+    parts = parts_of(data)
+    assert list(parts) == ["float32", "crc32", "int8", "model", "uint8"]
+    written = json.dumps(json.loads(blocks["json"]), sort_keys=True, separators=(",", ":"))
+    assert written.encode() == zlib.decompress(parts["model"])
+    shown = "".join(blocks["text"].split())
     assert shown == data[:8].hex() + data[8 : 8 + n].decode().rstrip() + data[8 + n :].hex()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from format.decode_by_hand import load
 from format.rawfile import RawFile
 from format.samples import models, sample
 from hypothesis import given, settings
@@ -51,16 +52,19 @@ def test_the_safetensors_library_agrees(model: StoredModel) -> None:
     data = dumps(model)
     container = decode(data)
     theirs = safetensors.numpy.load(data)
-    assert sorted(theirs) == sorted(container.tensors)
-    for name, array in theirs.items():
-        assert same(array, container.tensors[name]), name
+    assert set(theirs) <= {"float32", "int8", "uint8", "model", "crc32"}
+    for stream in ("float32", "int8", "uint8"):
+        ours = [container.tensors[n] for n in sorted(container.tensors)]
+        flat = [a.reshape(-1) for a in ours if a.dtype == stream]
+        assert bool(flat) == (stream in theirs)
+        assert not flat or same(np.concatenate(flat), theirs[stream]), stream
     # The bytes are what the document says, written by other code.
     assert RawFile.split(data).join() == data
 
 
 def test_codes_in_the_file_are_those_of_the_kernels() -> None:
     model = sample()
-    tensors = safetensors.numpy.load(dumps(model))
+    _, tensors = load(dumps(model))
     for layer, weight in model.weights.items():
         if isinstance(weight, SDWeight):
             for name, array in pack_slowly(weight).items():

@@ -20,8 +20,10 @@ from sd_tvm.frontends import load_model
 from sd_tvm.recipe import Form, Recipe, Rule
 from sd_tvm.relay_passes.pipeline import simplify
 from sd_tvm.tradeoff import OPTIONS
-from sd_tvm.tradeoff.budget import Budget, _Planner
+from sd_tvm.tradeoff.budget import _RESERVE, Budget, _Planner
 from sd_tvm.tradeoff.measure import measure
+
+SLACK = 64  # bytes
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +47,18 @@ def test_least_error_of_all_files_that_fit(parts: tuple[Any, sd_tvm.SensitivityR
         files.append((len(dumps(planner._stored(choice).stored)), error))
     assert len(files) >= 27
     sizes = sorted({size for size, _ in files})
+    best = max(error for nbytes, error in files if nbytes == sizes[0])
     for size in sizes[:: max(1, len(sizes) // 8)]:
-        limited = _Planner(mod, report, Budget(planner.fp32_bytes / size), _store)
+        limited = _Planner(mod, report, Budget(planner.fp32_bytes / (size + _RESERVE)), _store)
         choice = limited.first()
         assert limited._stored(choice).nbytes <= size
         found = sum(points[j][1] for points, j in zip(limited.points, choice, strict=True))
-        wanted = min(error for nbytes, error in files if nbytes <= size)
-        assert found == pytest.approx(wanted, rel=1e-12)
+        # Sizes of the compressed text differ a little, which the search does not see.
+        wanted = min((error for nbytes, error in files if nbytes <= size - SLACK), default=best)
+        assert found <= wanted * (1 + 1e-12)
     with pytest.raises(BudgetError) as caught:
-        _Planner(mod, report, Budget(planner.fp32_bytes / (sizes[0] - 1)), _store).first()
-    assert caught.value.best == pytest.approx(planner.fp32_bytes / sizes[0])
+        _Planner(mod, report, Budget(planner.fp32_bytes / (sizes[0] + _RESERVE - 1)), _store).first()
+    assert caught.value.best == pytest.approx(planner.fp32_bytes / (sizes[0] + _RESERVE))
 
 
 @pytest.fixture(scope="module")
