@@ -275,11 +275,6 @@ def text_of(raw: RawFile) -> bytes:
     return f'{{"sd":{dump(raw.sd)},"tensors":{dump(raw.listed())}}}'.encode()
 
 
-@edit("tensor 'model': not in canonical form")
-def model_compressed_by_another_program(raw: RawFile) -> None:
-    raw.stream = zlib.compress(text_of(raw), 1)
-
-
 @edit("tensor 'model': truncated, or bytes after its end")
 def byte_after_the_stream(raw: RawFile) -> None:
     raw.stream = compress(text_of(raw)) + b"\0"

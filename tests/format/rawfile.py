@@ -103,6 +103,11 @@ def parts_of(data: bytes) -> dict[str, bytes]:
     return {name: data[8 + n :][slice(*t["data_offsets"])] for name, t in table.items()}
 
 
+def contents_of(data: bytes) -> dict[str, bytes]:
+    """Tensors of a file, the text of ``model`` expanded: the same whichever zlib wrote it."""
+    return {name: zlib.decompress(b) if name == "model" else b for name, b in parts_of(data).items()}
+
+
 def dump(value: Any) -> str:
     """Canonical JSON of the model."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
