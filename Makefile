@@ -112,6 +112,7 @@ $(STAMP)/results: Makefile pyproject.toml | $(STAMP)/venv
 
 $(STAMP)/test: pyproject.toml | $(STAMP)/venv
 	$(BIN)/python scripts/requirements.py test | $(PIP) -r /dev/stdin
+	$(BIN)/python scripts/requirements.py entropy | $(PIP) -r /dev/stdin
 	@touch $@
 
 $(STAMP)/lint: pyproject.toml | $(STAMP)/venv

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         VersionError,
     )
     from sd_tvm.frontends import load_model
-    from sd_tvm.model import CompressedModel, load
+    from sd_tvm.model import CompressedModel, load, save
     from sd_tvm.profiling import profile
     from sd_tvm.recipe import Recipe
     from sd_tvm.report import Report
@@ -71,7 +71,7 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
         "VersionError",
     ),
     "sd_tvm.frontends": ("load_model",),
-    "sd_tvm.model": ("CompressedModel", "load"),
+    "sd_tvm.model": ("CompressedModel", "load", "save"),
     "sd_tvm.profiling": ("profile",),
     "sd_tvm.recipe": ("Recipe",),
     "sd_tvm.report": ("Report",),
@@ -107,6 +107,7 @@ __all__ = [
     "load",
     "load_model",
     "profile",
+    "save",
     "sensitivity",
 ]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sd_tvm.format import QParams, StoredModel
     from sd_tvm.recipe import Recipe
+    from sd_tvm.weights.stored import Storage
     from sd_tvm.weights.tensor import Weight
 
 
@@ -55,7 +56,7 @@ class CompressedModel:
 
     @cached_property
     def nbytes(self) -> int:
-        """Bytes of the file that :meth:`save` writes."""
+        """Bytes of the file that :meth:`save` writes, with storage ``plain``."""
         from sd_tvm.format import dumps
 
         return len(dumps(self.stored))
@@ -66,17 +67,27 @@ class CompressedModel:
         n_weights = sum(w.shape[0] * w.shape[1] * w.shape[2] * w.shape[3] for w in self.weights.values())
         return 4 * n_weights + sum(t.nbytes for t in self.stored.tensors.values())
 
-    def save(self, path: str | PathLike[str]) -> int:
+    def save(self, path: str | PathLike[str], *, storage: Storage = "plain") -> int:
         """Write a ``.sd`` file; returns its bytes.
+
+        Parameters
+        ----------
+        path
+            File to write; an old one is replaced.
+        storage
+            ``entropy`` makes the file smaller by entropy coding; the model read from it is the same. Writing
+            and reading it needs ``sd-tvm[entropy]``. What the weights take in use does not change.
 
         Raises
         ------
         FormatError
-            If the file cannot be written.
+            If the file cannot be written, or the storage is unknown.
+        MissingExtraError
+            If the entropy coder is not installed.
         """
         from sd_tvm.format import write
 
-        return write(path, self.stored)
+        return write(path, self.stored, storage)
 
     def to_relax(self) -> Any:
         """Relax module whose weights are compressed constants and whose activations are calibrated.
@@ -115,7 +126,14 @@ def load(path: str | PathLike[str]) -> CompressedModel:
     ------
     FormatError
         Says what is wrong and where.
+    MissingExtraError
+        If the file is entropy coded and the coder is not installed.
     """
     from sd_tvm.format import read
 
     return CompressedModel(read(path))
+
+
+def save(model: CompressedModel, path: str | PathLike[str], *, storage: Storage = "plain") -> int:
+    """Write a ``.sd`` file, as :meth:`CompressedModel.save`; returns its bytes."""
+    return model.save(path, storage=storage)

@@ -25,6 +25,9 @@ def compress(
         str | None,
         typer.Option(help="Instead of a recipe: size=7, a file 7 times smaller than float32, or more."),
     ] = None,
+    storage: Annotated[
+        str, typer.Option(help="plain, or entropy: a smaller file, which needs sd-tvm\\[entropy] to be read.")
+    ] = "plain",
     shape: Annotated[
         str | None, typer.Option(help="Input shape for models that leave it open, e.g. 1,3,224,224.")
     ] = None,
@@ -34,6 +37,7 @@ def compress(
 
     inputs.check_folder_of(output)
     limits = inputs.parse_budget(budget)
+    stored_as = inputs.parse_storage(storage)
     examples = None if calibration is None else inputs.read_arrays(calibration)
     with console.progress() as report:
         compressed = sd_tvm.compress(
@@ -44,7 +48,7 @@ def compress(
             budget=limits,
             progress=report,
         )
-        size = compressed.save(output)
+        size = compressed.save(output, storage=stored_as)
     out = console.out()
     for note in compressed.notes:
         console.err().print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)

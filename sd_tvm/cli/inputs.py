@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sd_tvm.errors import OptionError
+
+if TYPE_CHECKING:
+    from sd_tvm.weights.stored import Storage
 
 #: What ``--input`` and ``--calibration`` accept, for help texts and messages.
 KINDS = "a .npy or .npz file, or 'package.module:function' that returns an array or a list of arrays"
@@ -125,3 +128,24 @@ def parse_budget(text: str | None) -> dict[str, float] | None:
             raise OptionError(f"--budget {text!r}", expected="quantity=number, like size=7", fix="correct it")
         budget[key.strip()] = number
     return budget
+
+
+def parse_storage(text: str) -> Storage:
+    """A known storage whose coder is installed.
+
+    Raises
+    ------
+    OptionError
+        If it is unknown.
+    MissingExtraError
+        If its coder is not installed.
+    """
+    from sd_tvm.weights import entropy
+    from sd_tvm.weights.stored import STORAGES
+
+    for storage in STORAGES:
+        if text == storage:
+            if storage == "entropy":
+                entropy.coder()
+            return storage
+    raise OptionError(f"--storage {text!r}", expected=f"one of {', '.join(STORAGES)}", fix="correct it")

@@ -31,12 +31,13 @@ def inspect(
     out.print(_layers(summary, file.name))
     out.print(
         f"{summary.file_bytes:,} bytes: {sum(x.nbytes for x in summary.layers):,} weights "
-        f"({sum(x.used_nbytes for x in summary.layers):,} in use), "
+        f"({summary.used_nbytes:,} in use), "
         f"{summary.tensor_bytes:,} float32 tensors, {summary.header_bytes:,} header; "
         f"float32 takes {summary.fp32_bytes:,} ({summary.ratio:.2f}x)"
     )
     made_by = ", ".join(f"{name} {version}" for name, version in summary.versions.items())
-    out.print(f"schema {summary.schema_version}{f', made by {made_by}' if made_by else ''}")
+    by = f", made by {made_by}" if made_by else ""
+    out.print(f"schema {summary.schema_version}, storage {summary.storage}{by}")
 
 
 def _layers(summary: Summary, title: str) -> Table:

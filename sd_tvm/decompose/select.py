@@ -11,8 +11,8 @@ import numpy.typing as npt
 from sd_tvm.decompose.basis8 import guard_scales
 from sd_tvm.decompose.fit import N_BASES
 from sd_tvm.errors import NumericsError
+from sd_tvm.weights.packing import packed_nbytes
 from sd_tvm.weights.rows import RowGeometry
-from sd_tvm.weights.stored import is_dense, stored_nbytes
 from sd_tvm.weights.tensor import RawWeight, WeightForm
 from sd_tvm.weights.verify import MAX_CODEBOOK, basis_count, ceil_to
 
@@ -30,7 +30,7 @@ class Decision:
     n_bases
         Bases of the layer in SD form (0 for int8).
     bytes_sd, bytes_raw
-        Bytes in a file in SD form and in int8, padding and scales included.
+        Bytes in SD form and in int8, padding and scales included.
     reason
         For the report.
     """
@@ -68,13 +68,13 @@ def decide(
     FormatError
         If the form is invalid for the shape.
     """
-    raw = stored_nbytes(shape, None)
+    raw = packed_nbytes(shape, None)
     count = basis_count(shape, form)
     if count is None:
         count = max(1, min(n_bases, shape[0], MAX_CODEBOOK))
-    size = stored_nbytes(shape, form, count)
+    size = packed_nbytes(shape, form, count)
     s = RowGeometry(shape).s
-    bases = count * (s * s if is_dense(form) else ceil_to(s * s, 16))
+    bases = count * ceil_to(s * s, 16)
     sizes = f"SD form takes {size} bytes ({bases} of them bases), int8 {raw}"
     if size < raw * (1 - margin):
         return Decision(form, count, size, raw, sizes)

@@ -10,17 +10,27 @@ from sd_tvm.errors import FormatError
 from sd_tvm.format.container import LENGTH_BYTES, Container, decode, encode, header_size
 from sd_tvm.format.model import StoredModel
 from sd_tvm.format.schema import from_container, to_container
+from sd_tvm.weights.stored import Storage
 
 
-def dumps(model: StoredModel) -> bytes:
+def dumps(model: StoredModel, storage: Storage = "plain") -> bytes:
     """Bytes of a ``.sd`` file; equal models give equal bytes, and they were verified as a reader does.
+
+    Parameters
+    ----------
+    model
+        What to store.
+    storage
+        ``plain``, or ``entropy``: smaller, and reading it needs the optional entropy coder.
 
     Raises
     ------
     FormatError
         If the model cannot be stored; says which part.
+    MissingExtraError
+        If storage 'entropy' has no coder.
     """
-    data = encode(*to_container(model))
+    data = encode(*to_container(model, storage))
     loads(data)
     return data
 
@@ -36,15 +46,15 @@ def loads(data: bytes) -> StoredModel:
     return from_container(decode(data), len(data))
 
 
-def write(path: str | os.PathLike[str], model: StoredModel) -> int:
+def write(path: str | os.PathLike[str], model: StoredModel, storage: Storage = "plain") -> int:
     """Write a ``.sd`` file atomically: at no time is there a partial file under this name.
 
     Parameters
     ----------
     path
         File to write; an old one is replaced.
-    model
-        What to store.
+    model, storage
+        As :func:`dumps`.
 
     Returns
     -------
@@ -56,7 +66,7 @@ def write(path: str | os.PathLike[str], model: StoredModel) -> int:
     FormatError
         If the model cannot be stored or the file cannot be written.
     """
-    data = dumps(model)
+    data = dumps(model, storage)
     target = Path(path)
     part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:

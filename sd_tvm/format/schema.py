@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sd_tvm.errors import FormatError, SDError
+from sd_tvm.errors import FormatError, MissingExtraError, SDError
 from sd_tvm.format.container import Container, Tensors
 from sd_tvm.format.graph_check import GraphNames, check_graph
 from sd_tvm.format.model import SCHEMA_VERSION, StoredModel
@@ -20,7 +20,15 @@ from sd_tvm.graph import Graph
 from sd_tvm.numerics.qparams import INTEGERS, QParams
 from sd_tvm.recipe import Recipe
 from sd_tvm.weights.alphabet import ALPHABETS
-from sd_tvm.weights.stored import restore, store, stored_names
+from sd_tvm.weights.stored import (
+    STORAGES,
+    Storage,
+    names_in_use,
+    restore,
+    restore_in_use,
+    store,
+    stored_names,
+)
 from sd_tvm.weights.tensor import SDWeight, Weight, WeightForm
 from sd_tvm.weights.verify import check_form
 
@@ -28,6 +36,8 @@ from sd_tvm.weights.verify import check_form
 MAX_EXPANSION = 256
 FREE_BYTES = 2**24
 
+#: Alphabets that version 1 knows.
+_ALPHABETS_OF_VERSION_1 = ("pow2-5", "pow2-7", "two-term")
 _Scalar = str | int | float | bool | None
 _Dim = Annotated[int, Field(ge=1, lt=2**31)]
 _Shape4 = Annotated[list[_Dim], Field(min_length=4, max_length=4)]
@@ -60,6 +70,7 @@ class _ActivationEntry(_Entry):
 
 class _Document(_Entry):
     schema_version: Literal[1, 2]
+    storage: Storage | None = None  # from version 2 on
     graph: dict[str, Any]
     tensors: list[str]
     weights: dict[str, _WeightEntry]
@@ -70,14 +81,25 @@ class _Document(_Entry):
     versions: dict[str, str]
 
 
-def to_container(model: StoredModel) -> tuple[Tensors, str]:
+def to_container(model: StoredModel, storage: Storage = "plain") -> tuple[Tensors, str]:
     """Tensors by key and the JSON text of a model.
+
+    Parameters
+    ----------
+    model
+        What to store.
+    storage
+        How weights are stored (:mod:`sd_tvm.weights.stored`).
 
     Raises
     ------
     FormatError
-        If a part of the model cannot be stored.
+        If a part of the model cannot be stored, or the storage is unknown.
+    MissingExtraError
+        If storage 'entropy' has no coder.
     """
+    if storage not in STORAGES:
+        raise FormatError(f"storage {storage!r}", expected=f"one of {STORAGES}", fix="correct the option")
     tensors: Tensors = {}
     for name, array in model.tensors.items():
         if array.dtype != np.float32:
@@ -85,12 +107,12 @@ def to_container(model: StoredModel) -> tuple[Tensors, str]:
         tensors[tensor_key(name)] = array
     for layer, weight in model.weights.items():
         with _within(f"layer {layer!r}"):
-            for kind, packed in store(weight).items():
+            for kind, packed in store(weight, storage).items():
                 tensors[weight_key(layer, kind)] = packed
-    return tensors, canonical(_document(model))
+    return tensors, canonical(_document(model, SCHEMA_VERSION, storage))
 
 
-def _document(model: StoredModel, version: int = SCHEMA_VERSION) -> dict[str, Any]:
+def _document(model: StoredModel, version: int, storage: Storage | None) -> dict[str, Any]:
     """JSON data of a model."""
     weights: dict[str, Any] = {}
     alphabets: dict[str, list[int]] = {}
@@ -105,6 +127,7 @@ def _document(model: StoredModel, version: int = SCHEMA_VERSION) -> dict[str, An
         }
     return {
         "schema_version": version,
+        **({} if storage is None else {"storage": storage}),
         "graph": model.graph,
         "tensors": sorted(model.tensors),
         "weights": weights,
@@ -132,6 +155,12 @@ def from_container(container: Container, file_bytes: int) -> StoredModel:
         Names the key, layer or tensor that is wrong.
     """
     document = _parse_document(container.metadata, int(container.version))
+    if (document.storage is None) != (document.schema_version == 1):
+        raise FormatError(
+            f"model.sd: storage {document.storage!r} in version {document.schema_version}",
+            expected="a storage from version 2 on",
+            fix=REWRITE,
+        )
     _check_keys(document, set(container.tensors))
     names = check_graph(document.graph)
     Graph.from_json(document.graph)  # its operators' attributes too
@@ -159,7 +188,7 @@ def from_container(container: Container, file_bytes: int) -> StoredModel:
                     expected=f"at most {MAX_EXPANSION} weights a byte",
                     fix=REWRITE,
                 )
-            weights[layer] = _unpack(layer, entry, container.tensors)
+            weights[layer] = _unpack(layer, entry, container.tensors, document.storage)
     with _within("recipe"):
         recipe = None if document.recipe is None else Recipe.from_dict(document.recipe)
     model = StoredModel(
@@ -171,7 +200,7 @@ def from_container(container: Container, file_bytes: int) -> StoredModel:
         report=[dict(row) for row in document.report],
         versions=document.versions,
     )
-    _check_text(model, container.metadata, document.schema_version)
+    _check_text(model, container.metadata, document)
     return model
 
 
@@ -185,11 +214,23 @@ def weight_key(layer: str, array: str) -> str:
     return f"weights/{layer}/{array}"
 
 
-def _unpack(layer: str, entry: _WeightEntry, tensors: Tensors) -> Weight:
+def storage_of(container: Container) -> str:
+    """How a verified file stores its weights; ``in use`` for version 1."""
+    return str(parse(container.metadata, "model.sd").get("storage", "in use"))
+
+
+def _names(form: WeightForm | None, storage: Storage | None) -> tuple[str, ...]:
+    """Names of a weight's arrays; version 1 has no storage."""
+    return names_in_use(form) if storage is None else stored_names(form, storage)
+
+
+def _unpack(layer: str, entry: _WeightEntry, tensors: Tensors, storage: Storage | None) -> Weight:
     form = _form(entry)
     m, cg, kh, kw = entry.shape
-    arrays = {name: tensors[weight_key(layer, name)] for name in stored_names(form)}
-    return restore(arrays, (m, cg, kh, kw), form)
+    arrays = {name: tensors[weight_key(layer, name)] for name in _names(form, storage)}
+    if storage is None:
+        return restore_in_use(arrays, (m, cg, kh, kw), form)
+    return restore(arrays, (m, cg, kh, kw), form, storage)
 
 
 def _form(entry: _WeightEntry) -> WeightForm | None:
@@ -230,9 +271,9 @@ def _parse_document(text: str, wanted: int) -> _Document:
     return document
 
 
-def _check_text(model: StoredModel, text: str, version: int) -> None:
+def _check_text(model: StoredModel, text: str, document: _Document) -> None:
     """The JSON is exactly what the model is written as (no default left out, 1.0 and not 1, ...)."""
-    wanted = _document(model, version)
+    wanted = _document(model, document.schema_version, document.storage)
     if canonical(wanted) == text:
         return
     found = parse(text, "model.sd")
@@ -252,7 +293,7 @@ def _check_keys(document: _Document, found: set[str]) -> None:
     wanted = {tensor_key(name) for name in document.tensors}
     for layer, entry in document.weights.items():
         with _within(f"layer {layer!r}"):
-            wanted |= {weight_key(layer, array) for array in stored_names(_form(entry))}
+            wanted |= {weight_key(layer, array) for array in _names(_form(entry), document.storage)}
     missing, extra = sorted(wanted - found), sorted(found - wanted)
     if missing:
         raise FormatError(f"tensor {missing[0]!r} is missing ({len(missing)} in all)", fix=REWRITE)
@@ -320,6 +361,11 @@ def _float32(value: float) -> np.float32:
 def _check_alphabets(document: _Document) -> None:
     """Every code table used is listed, none else, and each is the one this version knows."""
     used = {entry.form.alphabet for entry in document.weights.values() if entry.form is not None}
+    newer = sorted(used.difference(_ALPHABETS_OF_VERSION_1)) if document.schema_version == 1 else []
+    if newer:
+        raise FormatError(
+            f"alphabet {newer[0]!r} in version 1", expected=f"{_ALPHABETS_OF_VERSION_1}", fix=REWRITE
+        )
     if set(document.alphabets) != used:
         raise FormatError(
             f"model.sd.alphabets: {sorted(document.alphabets)}",
@@ -340,6 +386,8 @@ def _within(where: str) -> Iterator[None]:
     """Prefix of the errors of parts."""
     try:
         yield
+    except MissingExtraError:
+        raise
     except SDError as error:
         raise FormatError(
             f"{where}: {error.found}", expected=error.expected, fix=error.fix or REWRITE

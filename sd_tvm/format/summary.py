@@ -10,9 +10,9 @@ from typing import Any
 from sd_tvm.format.container import Container
 from sd_tvm.format.io import read_parts
 from sd_tvm.format.model import StoredModel
-from sd_tvm.format.schema import tensor_key, weight_key
+from sd_tvm.format.schema import storage_of, tensor_key, weight_key
 from sd_tvm.weights.packing import packed_nbytes
-from sd_tvm.weights.stored import stored_names
+from sd_tvm.weights.stored import ARRAY_NAMES
 from sd_tvm.weights.tensor import SDWeight
 
 
@@ -58,6 +58,8 @@ class Summary:
     ----------
     schema_version
         Version of the schema.
+    storage
+        How weights are stored: ``plain``, ``entropy``, or ``in use`` (version 1).
     file_bytes, header_bytes, tensor_bytes
         The file; all of it but arrays (graph, names, activations, report, sums); its float32 tensors.
     fp32_bytes
@@ -69,12 +71,18 @@ class Summary:
     """
 
     schema_version: int
+    storage: str
     file_bytes: int
     header_bytes: int
     tensor_bytes: int
     fp32_bytes: int
     layers: tuple[LayerSummary, ...]
     versions: dict[str, str]
+
+    @property
+    def used_nbytes(self) -> int:
+        """Bytes of all weights as kernels and accelerator use them."""
+        return sum(layer.used_nbytes for layer in self.layers)
 
     @property
     def ratio(self) -> float:
@@ -88,7 +96,12 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data with stable keys."""
-        return {**asdict(self), "ratio": self.ratio, "header_share": self.header_share}
+        return {
+            **asdict(self),
+            "used_nbytes": self.used_nbytes,
+            "ratio": self.ratio,
+            "header_share": self.header_share,
+        }
 
 
 def inspect(path: str | os.PathLike[str]) -> Summary:
@@ -109,6 +122,7 @@ def summarize(model: StoredModel, container: Container, file_bytes: int) -> Summ
     weights = sum(math.prod(layer.shape) for layer in layers)
     return Summary(
         schema_version=int(container.version),
+        storage=storage_of(container),
         file_bytes=file_bytes,
         header_bytes=container.header_bytes,
         tensor_bytes=tensor_bytes,
@@ -121,7 +135,8 @@ def summarize(model: StoredModel, container: Container, file_bytes: int) -> Summ
 def _layer(name: str, model: StoredModel, container: Container) -> LayerSummary:
     weight = model.weights[name]
     form = weight.form if isinstance(weight, SDWeight) else None
-    nbytes = sum(container.tensors[weight_key(name, a)].nbytes for a in stored_names(form))
+    keys = [weight_key(name, array) for array in ARRAY_NAMES]
+    nbytes = sum(container.tensors[key].nbytes for key in keys if key in container.tensors)
     n = math.prod(weight.shape)
     dense = weight.integer()
     basis, bases = "", 0

@@ -15,6 +15,7 @@ from sd_tvm.recipe.form import Form, Strict
 from sd_tvm.recipe.layer import LayerInfo, LayerPlan
 from sd_tvm.recipe.presets import PRESETS, RECIPE_VERSION
 from sd_tvm.recipe.rule import Rule
+from sd_tvm.weights.packing import packed_nbytes
 from sd_tvm.weights.stored import stored_nbytes
 
 
@@ -201,8 +202,10 @@ class Recipe(Strict):
         spec = rule.form or Form()
         form, n_bases = spec.weight_form(geometry), spec.n_bases(geometry)
         size = stored_nbytes(geometry.shape, form, n_bases)
-        if size >= raw and not rule.even_if_larger:
-            why += f", but SD form takes {size} bytes and int8 {raw}"
+        used, used_raw = packed_nbytes(geometry.shape, form, n_bases), packed_nbytes(geometry.shape, None)
+        if (size >= raw or used >= used_raw) and not rule.even_if_larger:
+            why += f", but SD form takes {used} bytes in use and {size} in the file"
+            why += f", int8 {used_raw} and {raw}"
             return LayerPlan("int8", None, 0, index, why, size, raw)
         why += f": {size} bytes, int8 takes {raw}"
         return LayerPlan("sd", form, n_bases, index, why, size, raw)

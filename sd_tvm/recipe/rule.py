@@ -38,7 +38,7 @@ class Rule(Strict):
     form
         Only for ``sd``.
     even_if_larger
-        Use SD form where int8 takes no more bytes (default: such a layer becomes int8).
+        Use SD form where int8 takes no more bytes in use or in the file (by default: int8).
 
     Notes
     -----

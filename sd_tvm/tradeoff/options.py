@@ -60,4 +60,4 @@ def option_rule(layer: LayerInfo, option: Form | None) -> dict[str, Any]:
     if option is None:
         return {**pattern, "kind": "int8"}
     form = option.model_dump(mode="json", exclude_none=True)
-    return {**pattern, "kind": "sd", "form": form}
+    return {**pattern, "kind": "sd", "form": form, "even_if_larger": True}  # the measured bytes decided

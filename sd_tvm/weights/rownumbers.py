@@ -1,8 +1,9 @@
-"""Rows of few-level alphabets in a file: one number a row instead of one nibble a coefficient.
+"""Rows as numbers, the way a file stores them: one number a row instead of one nibble a coefficient.
 
 With L levels a row of S coefficients is one of L^S, which takes ceil(log2(L^S)) bits: 7 for three
 coefficients of five levels, where nibbles take 12. Only the file stores this (``docs/weights.md``); reading
-gives the ``codes`` that kernels and accelerator use.
+gives the ``codes`` that kernels and accelerator use. In between are *digits*, a row's number in base L, and
+*places*, which rows of each block of an N:16 pattern are stored.
 """
 
 from __future__ import annotations
@@ -30,15 +31,25 @@ def row_bits(alphabet: Alphabet, s: int) -> int:
     return int(alphabet.n_levels**s - 1).bit_length()
 
 
-def rows_nbytes(shape: Shape, form: WeightForm) -> int:
-    """Bytes of :func:`rows_of`."""
+def places_nbytes(shape: Shape, form: WeightForm) -> int:
+    """Bytes of the places (0 for patterns without an index)."""
+    return shape[0] * RowGeometry(shape).blocks * _place_bytes(form)
+
+
+def digits_shape(shape: Shape, form: WeightForm) -> tuple[int, int, int]:
+    """Shape of the digits: filters, stored rows, S."""
     geometry = RowGeometry(shape)
-    place = shape[0] * geometry.blocks * _place_bytes(form)
-    return place + -(-shape[0] * _used_slots(form, geometry) * row_bits(form.table, geometry.s) // 8)
+    return shape[0], _used_slots(form, geometry), geometry.s
 
 
-def rows_of(codes: U8, shape: Shape, form: WeightForm) -> U8:
-    """What a file stores in place of the packed codes, uint8 (rows_nbytes,).
+def rows_nbytes(shape: Shape, form: WeightForm) -> int:
+    """Bytes of :func:`pack_rows`."""
+    m, used, s = digits_shape(shape, form)
+    return places_nbytes(shape, form) + -(-m * used * row_bits(form.table, s) // 8)
+
+
+def digits_of(codes: U8, shape: Shape, form: WeightForm) -> tuple[U8, U8]:
+    """Places and digits of packed codes.
 
     Parameters
     ----------
@@ -46,57 +57,78 @@ def rows_of(codes: U8, shape: Shape, form: WeightForm) -> U8:
         uint8 (ceil(M/8), slots/4, 16*planes), as :func:`sd_tvm.weights.packing.pack_sd` makes them.
     shape, form
         Of the weight.
+
+    Returns
+    -------
+    tuple
+        uint8 (places_nbytes,) and uint8 :func:`digits_shape`.
     """
-    geometry = RowGeometry(shape)
-    used = _used_slots(form, geometry)
-    nibbles = from_tiles(codes, form.planes(geometry.s))[: shape[0], :used]
-    index, code = (nibbles[..., 0], nibbles[..., 1:]) if form.indexed else (None, nibbles)
-    digits = _digit_of_nibble(form.table)[code]
-    weights = form.table.n_levels ** np.arange(geometry.s, dtype=np.uint32)
-    numbers = (digits * weights).sum(axis=2, dtype=np.uint32).reshape(-1)
-    parts = [] if index is None else [_places_of(index, numbers != 0, form)]
-    bits = row_bits(form.table, geometry.s)
-    parts += [_to_bits(numbers[part], bits) for part in _pieces(numbers.size)]
-    return np.concatenate(parts)
+    m, used, s = digits_shape(shape, form)
+    nibbles = from_tiles(codes, form.planes(s))[:m, :used]
+    if not form.indexed:
+        return np.zeros(0, dtype=np.uint8), _digit_of_nibble(form.table)[nibbles]
+    digits = _digit_of_nibble(form.table)[nibbles[..., 1:]]
+    return _places_of(nibbles[..., 0], np.asarray(digits.any(axis=2)), form), digits
 
 
-def codes_of(rows: U8, shape: Shape, form: WeightForm) -> U8:
-    """Inverse of :func:`rows_of`.
+def codes_of(places: U8, digits: U8, shape: Shape, form: WeightForm) -> U8:
+    """Inverse of :func:`digits_of`.
 
     Whether the codes are those of a weight is for :func:`sd_tvm.weights.packing.unpack_sd` to verify.
 
     Raises
     ------
     FormatError
-        If the array has another type or shape, or is not what :func:`rows_of` makes of any codes.
+        If a digit is not one of the alphabet, or the places do not go with the rows.
+    """
+    m, used, s = digits_shape(shape, form)
+    levels = form.table.n_levels
+    if (digits >= levels).any():
+        filter_, slot, k = (int(i) for i in np.argwhere(digits >= levels)[0])
+        raise bad(f"rows: filter {filter_}, slot {slot}, digit {k} is {int(digits[filter_, slot, k])}")
+    nibbles = np.zeros((-(-m // 8) * 8, form.slots(RowGeometry(shape)), form.planes(s)), dtype=np.uint8)
+    nibbles[:m, :used, nibbles.shape[2] - s :] = _nibbles_in_use(form.table)[digits]
+    if form.indexed:
+        filled = digits.any(axis=2).reshape(m, -1, ROWS_KEPT[form.pattern])
+        nibbles[:m, :used, 0] = _index_of(places, filled, form).reshape(m, used)
+    return to_tiles(nibbles)
+
+
+def pack_rows(places: U8, digits: U8, form: WeightForm) -> U8:
+    """Places, then the rows' numbers bit by bit: uint8 (rows_nbytes,)."""
+    s, levels = digits.shape[2], form.table.n_levels
+    weights = levels ** np.arange(s, dtype=np.uint32)
+    numbers = (digits.reshape(-1, s) * weights).sum(axis=1, dtype=np.uint32)
+    bits = row_bits(form.table, s)
+    return np.concatenate([places, *(_to_bits(numbers[part], bits) for part in _pieces(numbers.size))])
+
+
+def unpack_rows(rows: U8, shape: Shape, form: WeightForm) -> tuple[U8, U8]:
+    """Inverse of :func:`pack_rows`.
+
+    Raises
+    ------
+    FormatError
+        If the array has another type or length, a number is none of a row, or the last byte is not padded
+        with zeros.
     """
     check_array("rows", rows, np.uint8, (rows_nbytes(shape, form),))
-    geometry = RowGeometry(shape)
-    m, s, used, bits = shape[0], geometry.s, _used_slots(form, geometry), row_bits(form.table, geometry.s)
-    head = m * geometry.blocks * _place_bytes(form)
+    m, used, s = digits_shape(shape, form)
+    head, bits, levels = places_nbytes(shape, form), row_bits(form.table, s), form.table.n_levels
     numbers = np.empty(m * used, dtype=np.uint32)
     for part in _pieces(numbers.size):
         numbers[part] = _from_bits(rows[head + part.start * bits // 8 :], part.stop - part.start, bits)
-    levels = form.table.n_levels
-    wrong = np.flatnonzero(numbers >= levels**s)
+    wrong = np.flatnonzero(numbers > levels**s - 1)
     if wrong.size:
         filter_, slot = divmod(int(wrong[0]), used)
         number = int(numbers[wrong[0]])
         raise bad(f"rows: filter {filter_}, slot {slot} is number {number}", f"less than {levels**s}")
     if numbers.size * bits % 8 and rows[-1] >> numbers.size * bits % 8:
         raise bad(f"rows: the last byte is {int(rows[-1])}", "zero bits after the last row")
-    nibbles = np.zeros((-(-m // 8) * 8, form.slots(geometry), form.planes(s)), dtype=np.uint8)
-    first = 1 if form.indexed else 0
-    in_use = _nibbles_in_use(form.table)
-    nibble_of_digit = in_use[np.argsort(_digit_of_nibble(form.table)[in_use])].astype(np.uint8)
-    rest = numbers.reshape(m, used)
+    digits = np.empty((numbers.size, s), dtype=np.uint8)
     for k in range(s):
-        rest, digit = np.divmod(rest, np.uint32(levels))
-        nibbles[:m, :used, first + k] = nibble_of_digit[digit]
-    if form.indexed:
-        filled = numbers.reshape(m, geometry.blocks, -1) != 0
-        nibbles[:m, :used, 0] = _index_of(rows[:head], filled, form).reshape(m, used)
-    return to_tiles(nibbles)
+        numbers, digits[:, k] = np.divmod(numbers, np.uint32(levels))
+    return rows[:head], digits.reshape(m, used, s)
 
 
 def _used_slots(form: WeightForm, geometry: RowGeometry) -> int:
@@ -146,18 +178,17 @@ def _index_of(places: U8, filled: npt.NDArray[np.bool_], form: WeightForm) -> U8
     return np.asarray(np.where(filled, order, 0), dtype=np.uint8)
 
 
-def _nibbles_in_use(alphabet: Alphabet) -> npt.NDArray[np.int64]:
-    """Nibbles of distinct values: zero, and every non-zero entry of the table."""
-    table = alphabet.table
-    return np.flatnonzero((table != 0) | (np.arange(table.size) == 0))
+def _nibbles_in_use(alphabet: Alphabet) -> U8:
+    """Nibble of each digit: 0, +1, -1, +2, -2, ... by the places of the magnitudes in the table."""
+    places = [i for i, magnitude in enumerate(alphabet.magnitudes) if magnitude]
+    return np.array([0, *(i + sign for i in places for sign in (0, 8))], dtype=np.uint8)
 
 
-def _digit_of_nibble(alphabet: Alphabet) -> npt.NDArray[np.uint32]:
-    """Digit of each nibble in a row's number, uint32 (16,): 0, +1, -1, +2, -2, ... by magnitude's place."""
-    digits = np.zeros(16, dtype=np.uint32)
-    for nibble in _nibbles_in_use(alphabet)[1:]:
-        magnitude, negative = int(nibble) & 7, int(nibble) >> 3
-        digits[nibble] = 2 * magnitude - 1 + negative
+def _digit_of_nibble(alphabet: Alphabet) -> U8:
+    """Digit of each nibble, uint8 (16,); 0 for those not in use."""
+    in_use = _nibbles_in_use(alphabet)
+    digits = np.zeros(16, dtype=np.uint8)
+    digits[in_use] = np.arange(in_use.size)
     return digits
 
 

@@ -131,9 +131,7 @@ class SDWeight:
 
     def dequantize(self) -> npt.NDArray[np.float32]:
         """float32 (M, Cg, KH, KW): ``scale[m] * integer()``."""
-        return (self.integer() * self.scale[:, None, None, None].astype(np.float64)).astype(
-            np.float32
-        )
+        return (self.integer() * self.scale[:, None, None, None].astype(np.float64)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -163,9 +161,7 @@ class RawWeight:
 
     def dequantize(self) -> npt.NDArray[np.float32]:
         """float32 (M, Cg, KH, KW)."""
-        return (self.integer() * self.scale[:, None, None, None].astype(np.float64)).astype(
-            np.float32
-        )
+        return (self.integer() * self.scale[:, None, None, None].astype(np.float64)).astype(np.float32)
 
 
 Weight = SDWeight | RawWeight

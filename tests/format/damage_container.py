@@ -107,10 +107,10 @@ def spaces_in_header(data: bytes) -> bytes:
     return frame(data[8 : 8 + n].replace(b'"F32","shape"', b'"F32", "shape"')) + data[8 + n :]
 
 
-@damage("array 'weights/quarter/codes' has sum")
-def flipped_byte_in_codes(data: bytes) -> bytes:
-    codes = bytes(RawFile.split(data).tensors["weights/quarter/codes"].data)
-    at = data.index(codes) + 17
+@damage("array 'weights/quarter/rows' has sum")
+def flipped_byte_in_rows(data: bytes) -> bytes:
+    rows = bytes(RawFile.split(data).tensors["weights/quarter/rows"].data)
+    at = data.index(rows) + 17
     return data[:at] + bytes([data[at] ^ 64]) + data[at + 1 :]
 
 
@@ -181,7 +181,7 @@ def another_known_dtype(table: dict[str, Any]) -> None:
 
 @header("'uint8' is U8 .* Expected: U8, one dimension")
 def two_dimensions(table: dict[str, Any]) -> None:
-    table["uint8"]["shape"] = [table["uint8"]["shape"][0] // 16, 16]
+    table["uint8"]["shape"] = [1, table["uint8"]["shape"][0]]
 
 
 @header("'int8': .*'stride'")

@@ -111,9 +111,9 @@ def tensor_listed_twice(raw: RawFile) -> None:
     raw.sd["tensors"].insert(0, raw.sd["tensors"][0])
 
 
-@edit("layer 'quarter': codes is int8")
-def wrong_dtype_of_codes(raw: RawFile) -> None:
-    raw.tensors["weights/quarter/codes"].dtype = "I8"
+@edit("layer 'quarter': rows is int8")
+def wrong_dtype_of_rows(raw: RawFile) -> None:
+    raw.tensors["weights/quarter/rows"].dtype = "I8"
 
 
 @edit("tensor 'dense.bias' is uint8")
@@ -121,10 +121,9 @@ def wrong_dtype_of_a_tensor(raw: RawFile) -> None:
     raw.tensors["tensors/dense.bias"] = RawTensor("U8", [10], bytearray(10))
 
 
-@edit("layer 'quarter': codes is uint8")
-def wrong_shape_of_codes(raw: RawFile) -> None:
-    shape = raw.tensors["weights/quarter/codes"].shape
-    shape[1:] = [shape[1] * shape[2], 1]
+@edit("layer 'quarter': rows is uint8")
+def wrong_shape_of_rows(raw: RawFile) -> None:
+    raw.tensors["weights/quarter/rows"].shape.append(1)
 
 
 @edit("tensor 'raw.bias' is float32 or holds NaN")
@@ -150,59 +149,60 @@ for _name, _value in (("nan", np.nan), ("infinite", np.inf), ("negative", -1.0),
 # --- packed weights --------------------------------------------------------------------------------------
 
 
-@edit("layer 'dense': codes: filter 0, slot 0, code 0 is nibble 8, which is never used")
-def unused_nibble(raw: RawFile) -> None:
-    codes = raw.tensors["weights/dense/codes"].data
-    codes[0] = codes[0] & 0xF0 | 8
+@edit("layer 'dense': rows: filter 0, slot 0 is number 4095. Expected: less than 3375")
+def number_of_no_row(raw: RawFile) -> None:
+    rows = raw.tensors["weights/dense/rows"].data
+    rows[0], rows[1] = 0xFF, rows[1] | 0x0F
 
 
-@edit("layer 'eighth': codes: .* is nibble 6, which is a second zero")
-def second_zero_of_the_table(raw: RawFile) -> None:
-    codes = raw.tensors["weights/eighth/codes"].data
-    codes[0] = codes[0] & 0x0F | 0x60
-
-
-@edit("layer 'quarter': codes: filter 0, slot 4 holds row 31.*Expected: a row index < 21")
+@edit("layer 'quarter': codes: filter 0, slot . holds row 31.*Expected: a row index < 21")
 def row_index_beyond_the_rows(raw: RawFile) -> None:
-    # Filter 0, slot 4 (the first of block 1) is byte 0 of the second unit: index nibble 15, code 1.
-    unit = raw.tensors["weights/quarter/codes"].data
-    start = 16 * 4
-    for lane in range(4):
-        for pair in (0, 32):
-            unit[start + pair + lane] = 0
-    unit[start] = 15 | 1 << 4
+    # Block 1 of filter 0 has its mask in bytes 2 and 3: bit 15 in place of the lowest.
+    rows = raw.tensors["weights/quarter/rows"].data
+    mask = int.from_bytes(rows[2:4], "little")
+    rows[2:4] = (mask & mask - 1 | 1 << 15).to_bytes(2, "little")
 
 
-@edit("layer 'quarter': codes: a slot without coefficients has a row index")
+@edit("layer 'quarter': rows: filter 0, block 0 marks 3 rows of which 4 of 4 are stored")
+def row_without_a_mark(raw: RawFile) -> None:
+    rows = raw.tensors["weights/quarter/rows"].data
+    mask = int.from_bytes(rows[:2], "little")
+    rows[:2] = (mask & mask - 1).to_bytes(2, "little")
+
+
+@edit("layer 'eighth': codes: a slot without coefficients has a row index")
 def index_of_an_empty_slot(raw: RawFile) -> None:
-    codes = raw.tensors["weights/quarter/codes"].data
-    for lane in range(4):
-        for pair in (0, 32):
-            codes[pair + lane] = 0
-    codes[3] = 5
+    # 8 filters of two blocks: 16 bytes of indices, then numbers of 11 bits.
+    rows = raw.tensors["weights/eighth/rows"].data
+    rows[16:19] = bytes([0, 0, rows[18] & 0xC0])
+    rows[0] = 0x50
 
 
-@edit("layer 'quarter': codes: a row is stored twice")
+@edit("layer 'eighth': codes: a row is stored twice")
 def row_stored_twice(raw: RawFile) -> None:
-    codes = raw.tensors["weights/quarter/codes"].data
-    for lane in range(4):
-        for pair in (0, 32):
-            codes[pair + lane] = 0
-    codes[0] = codes[1] = 3 | 1 << 4
+    rows = raw.tensors["weights/eighth/rows"].data
+    rows[0] = rows[0] & 15 | (rows[0] & 15) << 4
 
 
-@edit("layer 'quarter': codes: the rows of a block are not in ascending order")
+@edit("layer 'eighth': codes: the rows of a block are not in ascending order")
 def rows_out_of_order(raw: RawFile) -> None:
-    codes = raw.tensors["weights/quarter/codes"].data
-    for lane in range(4):
-        for pair in (0, 32):
-            codes[pair + lane] = 0
-    codes[0], codes[1] = 3 | 1 << 4, 2 | 1 << 4
+    rows = raw.tensors["weights/eighth/rows"].data
+    rows[0] = rows[0] >> 4 | (rows[0] & 15) << 4
 
 
-@edit("layer 'quarter': .*a filter beyond the last has non-zero bytes")
-def codes_beyond_the_last_filter(raw: RawFile) -> None:
-    raw.tensors["weights/quarter/codes"].data[-1] = 1
+@edit("sd.storage: Input should be 'plain' or 'entropy'")
+def storage_unknown(raw: RawFile) -> None:
+    raw.sd["storage"] = "zip"
+
+
+@edit("storage None in version 2")
+def no_storage(raw: RawFile) -> None:
+    del raw.sd["storage"]
+
+
+@edit("tensor 'weights/dense/coded' is missing")
+def storage_of_other_arrays(raw: RawFile) -> None:
+    raw.sd["storage"] = "entropy"
 
 
 @edit("layer 'shared': bitmap of group 0 keeps 6 rows")
@@ -211,9 +211,9 @@ def bitmap_population(raw: RawFile) -> None:
     bitmap[0] |= ~bitmap[0] & -(~bitmap[0])  # the lowest bit that is 0
 
 
-@edit("layer 'shared': bitmap: a padding byte")
-def bitmap_padding(raw: RawFile) -> None:
-    raw.tensors["weights/shared/bitmap"].data[15] = 1
+@edit("layer 'shared': bitmap is uint8 .1, 2.")
+def bitmap_with_padding(raw: RawFile) -> None:
+    raw.tensors["weights/shared/bitmap"].shape = [1, 2]
 
 
 @edit("layer 'eighth': filter 3 uses basis 7 of a codebook of 3")
@@ -221,19 +221,19 @@ def basis_id_out_of_range(raw: RawFile) -> None:
     raw.tensors["weights/eighth/ids"].data[3] = 7
 
 
-@edit("layer 'dense': basis: a padding byte is 9")
-def basis_padding(raw: RawFile) -> None:
-    raw.tensors["weights/dense/basis"].data[15] = 9
+@edit("layer 'dense': basis is int8 .10, 16.")
+def basis_with_padding(raw: RawFile) -> None:
+    raw.tensors["weights/dense/basis"] = RawTensor("I8", [10, 16], bytearray(160))
 
 
-@edit("layer 'raw': w8: a value is -128")
+@edit("layer 'raw': filter 0 holds -128")
 def raw_weight_of_minus_128(raw: RawFile) -> None:
     raw.tensors["weights/raw/w8"].data[0] = 0x80
 
 
-@edit("layer 'raw': w8: a filter beyond the last")
-def raw_padding(raw: RawFile) -> None:
-    raw.tensors["weights/raw/w8"].data[15] = 1
+@edit("layer 'raw': w8 is int8 .1, 9, 16.")
+def raw_with_padding(raw: RawFile) -> None:
+    raw.tensors["weights/raw/w8"] = RawTensor("I8", [1, 9, 16], bytearray(144))
 
 
 @edit("layer 'raw': weight shape .* is absurd for a file of")
@@ -260,7 +260,7 @@ for _args in (
     ("sd_weight_without_form", "weights/raw/kind", "sd", "layer 'raw': kind 'sd' without a form"),
     ("pattern_unknown", "weights/dense/form/pattern", "5:16", "layer 'dense': unknown row pattern '5:16'"),
     ("alphabet_unknown", "weights/dense/form/alphabet", "morse", "layer 'dense': unknown alphabet 'morse'"),
-    ("alphabet_unlisted", "weights/dense/form/alphabet", "pow2-5", "layer 'dense': codes|alphabets"),
+    ("alphabet_unlisted", "weights/dense/form/alphabet", "pow2-5", "layer 'dense': rows|alphabets"),
     ("basis_kind_unknown", "weights/dense/form/basis_kind", "x", "layer 'dense': unknown basis kind 'x'"),
     ("slice_rows_odd", "weights/half/form/slice_rows", 17, "layer 'half': slice_rows 17"),
     ("kept_rows_too_many", "weights/shared/form/kept_rows", 99, "layer 'shared': kept_rows 99"),

@@ -52,14 +52,16 @@ def weight(document: dict[str, Any], tensors: dict[str, Array], layer: str) -> A
     if entry["kind"] == "int8":
         for m in range(m_all):
             for i in range(cg * kh * kw):
-                whole[m].reshape(-1)[i] = arrays["w8"][m // 16, i, m % 16]
+                w8 = arrays["w8"]
+                whole[m].reshape(-1)[i] = w8[m, i] if w8.ndim == 2 else w8[m // 16, i, m % 16]
     else:
         table = document["alphabets"][entry["form"]["alphabet"]]
         taps = 2 <= kw <= 8
         s = kw if taps else 3
         rows = cg * kh if taps else up(cg, 3) // 3 * kh * kw
         for m in range(m_all):
-            for r, codes in stored_rows(entry["form"], arrays, m, rows, s):
+            found = numbered_rows(table, m_all) if "rows" in arrays else stored_rows
+            for r, codes in found(entry["form"], arrays, m, rows, s):
                 basis = arrays["basis"][basis_of(entry["form"], arrays, m, r, rows)]
                 coef = [table[c] for c in codes]
                 for t in range(s):
@@ -98,6 +100,38 @@ def stored_rows(form: dict[str, Any], arrays: dict[str, Array], m: int, rows: in
             yield (kept[j] if kept else j), nibbles
         elif any(nibbles[1:]):
             yield 16 * (j // KEEP[form["pattern"]]) + nibbles[0], nibbles[1:]
+
+
+def numbered_rows(table: list[int], m_all: int) -> Any:
+    """As :func:`stored_rows`, for the rows of version 2, which are numbers."""
+    digits = [0] + [n for i in range(1, 8) if table[i] for n in (i, i + 8)]  # nibble of each digit
+
+    def rows_of(form: dict[str, Any], arrays: dict[str, Array], m: int, rows: int, s: int) -> Any:
+        bits = len(bin(len(digits) ** s - 1)) - 2
+        blocks, keep = up(rows, 16) // 16, KEEP.get(form["pattern"], 0)
+        stream = "".join(f"{byte:08b}"[::-1] for byte in arrays["rows"].tolist())
+        place_bits = {0: 0, 2: 8, 4: 16, 8: 16}[keep]
+        if form["pattern"] == "shared":
+            bitmap = arrays["bitmap"][m // form["group_filters"]]
+            where = [r for r in range(rows) if bitmap[r // 8] >> (r % 8) & 1]
+        elif not keep:
+            where = list(range(rows))
+        else:
+            where = []
+            for b in range(blocks):
+                place = stream[(m * blocks + b) * place_bits :][:place_bits]
+                if keep == 2:
+                    here = [int(place[i : i + 4][::-1], 2) for i in (0, 4)]
+                else:
+                    here = [i for i in range(16) if place[i] == "1"]
+                where += [16 * b + i for i in here] + [-1] * (keep - len(here))
+        start = m_all * blocks * place_bits + m * len(where) * bits
+        for j, r in enumerate(where):
+            number = int(stream[start + j * bits :][:bits][::-1], 2)
+            if number or not keep:
+                yield r, [digits[number // len(digits) ** k % len(digits)] for k in range(s)]
+
+    return rows_of
 
 
 def basis_of(form: dict[str, Any], arrays: dict[str, Array], m: int, r: int, rows: int) -> int:

@@ -13,8 +13,9 @@ from weights.reference import random_weight
 
 from sd_tvm.errors import RecipeError
 from sd_tvm.recipe import PRESETS, Form, LayerInfo, Recipe, Rule
+from sd_tvm.weights.packing import packed_nbytes
 from sd_tvm.weights.stored import store
-from sd_tvm.weights.tensor import RawWeight
+from sd_tvm.weights.tensor import RawWeight, WeightForm
 
 NET = [
     LayerInfo("stem", "conv2d", (32, 3, 3, 3)),
@@ -45,7 +46,7 @@ def test_default() -> None:
     assert {n: p.kind for n, p in plan.items()} == {
         "stem": "int8",
         "blocks.0.dw": "int8",
-        "blocks.0.project": "int8",  # SD form would be larger
+        "blocks.0.project": "int8",  # SD form would be larger in use
         "blocks.1.expand": "sd",
         "blocks.1.project": "sd",
         "wave": "sd",
@@ -54,8 +55,13 @@ def test_default() -> None:
     small = plan["blocks.0.project"]
     assert small.rule == 0
     assert small.sd_bytes is not None
-    assert small.sd_bytes >= small.int8_bytes
-    assert f"SD form takes {small.sd_bytes} bytes and int8 {small.int8_bytes}" in small.reason
+    used = [packed_nbytes((16, 32, 1, 1), form, 16) for form in (WeightForm(), None)]
+    assert small.sd_bytes < small.int8_bytes  # in the file, where nothing is padded
+    assert used[0] >= used[1]
+    assert (
+        f"SD form takes {used[0]} bytes in use and {small.sd_bytes} in the file, int8 {used[1]} and "
+        f"{small.int8_bytes}" in small.reason
+    )
     form = plan["classifier"].form
     assert form is not None
     assert (form.pattern, form.alphabet, form.basis_kind) == ("16:16", "two-term", "filter")
@@ -202,8 +208,7 @@ def test_even_if_larger() -> None:
     rule = {"name": "blocks.0.project", "kind": "sd", "even_if_larger": True}
     plan = recipe(rule).plan(NET)["blocks.0.project"]
     assert plan.kind == "sd"
-    assert plan.sd_bytes is not None
-    assert plan.sd_bytes >= plan.int8_bytes
+    assert kinds(recipe({**rule, "even_if_larger": False}))["blocks.0.project"] == "int8"
 
 
 def test_forms_follow_the_geometry() -> None:
@@ -264,7 +269,8 @@ def test_bytes_are_those_of_the_stored_arrays(form: dict[str, Any], shape: tuple
     raw = RawWeight(np.zeros(whole, np.int8), weight.scale)
     assert plan.int8_bytes == sum(a.nbytes for a in store(raw).values())
     wins = recipe({**rule, "even_if_larger": False}).plan([layer])["x"]
-    assert wins.kind == ("sd" if packed < plan.int8_bytes else "int8")
+    used = packed_nbytes(whole, plan.form, plan.n_bases) < packed_nbytes(whole, None)
+    assert wins.kind == ("sd" if used and packed < plan.int8_bytes else "int8")
 
 
 # --- YAML ---

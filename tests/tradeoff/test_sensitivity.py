@@ -92,16 +92,12 @@ def test_error_by_direct_measurement() -> None:
 def test_bytes_are_those_of_the_file(report: sd_tvm.SensitivityReport, name: str, tmp_path: Path) -> None:
     net, example = small.model()
     rules = [option_rule(layer_info(layer), OPTIONS[name]) for layer in report.layers]
-    for rule in rules:
-        if rule["kind"] == "sd":
-            rule["even_if_larger"] = True
     recipe = Recipe.from_dict({"version": 1, "rules": rules})
     sd_tvm.compress(net, example, recipe=recipe).save(tmp_path / "a.sd")
     stored = {layer.name: layer for layer in inspect(tmp_path / "a.sd").layers}
     for layer in report.layers:
         row = next(r for r in layer.options if r.option == name)
-        table = 16 if row.kind == "sd" else 0  # a file holds it once
-        assert stored[layer.name].nbytes == row.nbytes - table
+        assert stored[layer.name].nbytes == row.nbytes
         assert (stored[layer.name].pattern, stored[layer.name].basis) == (row.pattern, row.basis)
 
 

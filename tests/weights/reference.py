@@ -84,6 +84,49 @@ def pack_slowly(weight: SDWeight) -> dict[str, np.ndarray[Any, Any]]:
     return out
 
 
+def store_slowly(weight: SDWeight) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of a file by plain loops; bits are kept as a text of 0 and 1, lowest first."""
+    form, (m_all, r_all, s) = weight.form, weight.coef.shape
+    packed = pack_slowly(weight)
+    out = {name: packed[name] for name in packed if name not in ("codes", "table")} | {"scale": weight.scale}
+    levels = [0]
+    for magnitude in ALPHABETS[form.alphabet].magnitudes[1:]:
+        levels += [magnitude, -magnitude] if magnitude else []
+    bits = 0
+    while 2**bits < len(levels) ** s:
+        bits += 1
+
+    def number(m: int, r: int) -> str:
+        value = sum(levels.index(int(c)) * len(levels) ** k for k, c in enumerate(weight.coef[m, r]))
+        return "".join(str(value >> i & 1) for i in range(bits))
+
+    places, rows = "", ""
+    for m in range(m_all):
+        if form.pattern == "16:16":
+            rows += "".join(number(m, r) for r in range(r_all))
+        elif form.pattern == "shared":
+            bitmap = packed["bitmap"][m // form.group_filters]
+            rows += "".join(number(m, r) for r in range(r_all) if bitmap[r // 8] >> r % 8 & 1)
+        else:
+            keep = KEPT[form.pattern]
+            for first in range(0, r_all, 16):
+                here = [r for r in range(first, min(first + 16, r_all)) if weight.coef[m, r].any()]
+                if keep == 2:
+                    index = [r - first for r in here] + [0] * (keep - len(here))
+                    places += "".join(str(i >> b & 1) for i in index for b in range(4))
+                else:
+                    places += "".join("1" if first + b in here else "0" for b in range(16))
+                rows += "".join(number(m, r) for r in here) + "0" * bits * (keep - len(here))
+    text = places + rows + "0" * (-len(rows) % 8)
+    out["rows"] = np.array([int(text[i : i + 8][::-1], 2) for i in range(0, len(text), 8)], np.uint8)
+    out["basis"] = packed["basis"][:, : s * s]
+    if "bitmap" in out:
+        out["bitmap"] = out["bitmap"][:, : (r_all + 7) // 8]
+    if "ids" in out:
+        out["ids"] = out["ids"][:m_all]
+    return out
+
+
 def random_weight(shape: tuple[int, int, int, int], form: WeightForm, n_bases: int, seed: int) -> SDWeight:
     """A weight of this form with random contents and random zero rows."""
     rng = np.random.default_rng(seed)

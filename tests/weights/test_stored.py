@@ -11,61 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weights.reference import KEPT, pack_slowly, random_weight, weights
+from weights.reference import random_weight, store_slowly, weights
 
 from sd_tvm.errors import FormatError
-from sd_tvm.weights.alphabet import ALPHABETS
-from sd_tvm.weights.packing import pack_raw
-from sd_tvm.weights.stored import restore, store, stored_names, stored_nbytes
+from sd_tvm.weights.stored import STORAGES, Storage, restore, store, stored_names, stored_nbytes
 from sd_tvm.weights.tensor import RawWeight, SDWeight, WeightForm
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-FEW = ["levels9", "levels7", "levels5", "ternary"]
-
-
-def store_slowly(weight: SDWeight) -> Arrays:
-    """The arrays of a file by plain loops; bits are kept as a text of 0 and 1, lowest first."""
-    form, (m_all, r_all, s) = weight.form, weight.coef.shape
-    packed = pack_slowly(weight)
-    out = {name: packed[name] for name in packed if name not in ("codes", "table")} | {"scale": weight.scale}
-    if form.alphabet not in FEW:
-        return {**out, "codes": packed["codes"]}
-    levels = [0]
-    for magnitude in ALPHABETS[form.alphabet].magnitudes[1:]:
-        levels += [magnitude, -magnitude] if magnitude else []
-    bits = 0
-    while 2**bits < len(levels) ** s:
-        bits += 1
-
-    def number(m: int, r: int) -> str:
-        value = sum(levels.index(int(c)) * len(levels) ** k for k, c in enumerate(weight.coef[m, r]))
-        return "".join(str(value >> i & 1) for i in range(bits))
-
-    places, rows = "", ""
-    for m in range(m_all):
-        if form.pattern == "16:16":
-            rows += "".join(number(m, r) for r in range(r_all))
-        elif form.pattern == "shared":
-            bitmap = packed["bitmap"][m // form.group_filters]
-            rows += "".join(number(m, r) for r in range(r_all) if bitmap[r // 8] >> r % 8 & 1)
-        else:
-            keep = KEPT[form.pattern]
-            for first in range(0, r_all, 16):
-                here = [r for r in range(first, min(first + 16, r_all)) if weight.coef[m, r].any()]
-                if keep == 2:
-                    index = [r - first for r in here] + [0] * (keep - len(here))
-                    places += "".join(str(i >> b & 1) for i in index for b in range(4))
-                else:
-                    places += "".join("1" if first + b in here else "0" for b in range(16))
-                rows += "".join(number(m, r) for r in here) + "0" * bits * (keep - len(here))
-    text = places + rows + "0" * (-len(rows) % 8)
-    out["rows"] = np.array([int(text[i : i + 8][::-1], 2) for i in range(0, len(text), 8)], np.uint8)
-    out["basis"] = packed["basis"][:, : s * s]
-    if "bitmap" in out:
-        out["bitmap"] = out["bitmap"][:, : (r_all + 7) // 8]
-    if "ids" in out:
-        out["ids"] = out["ids"][:m_all]
-    return out
 
 
 def same(a: SDWeight, b: Any) -> bool:
@@ -89,19 +41,32 @@ def test_stored_arrays_are_the_document(weight: SDWeight) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(weights(FEW), st.data())
+@given(weights(), st.sampled_from(STORAGES), st.data())
 def test_a_changed_byte_is_refused_or_is_another_canonical_weight(
-    weight: SDWeight, data: st.DataObject
+    weight: SDWeight, storage: Storage, data: st.DataObject
 ) -> None:
-    stored = {k: v.copy() for k, v in store(weight).items()}
+    stored = {k: v.copy() for k, v in store(weight, storage).items()}
     flat = stored[data.draw(st.sampled_from(sorted(stored)))].reshape(-1).view(np.uint8)
     flat[data.draw(st.integers(0, flat.size - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        got = restore(stored, weight.shape, weight.form)
+        got = restore(stored, weight.shape, weight.form, storage)
     except FormatError:
         return
-    again = store(got)
+    again = store(got, storage)
     assert all(np.array_equal(again[k], stored[k]) for k in stored)
+
+
+@settings(max_examples=150, deadline=None)
+@given(weights())
+def test_entropy_storage_round_trips(weight: SDWeight) -> None:
+    stored = store(weight, "entropy")
+    assert set(stored) == set(stored_names(weight.form, "entropy"))
+    assert same(weight, restore(stored, weight.shape, weight.form, "entropy"))
+    frames = 3 * (4 + 1)
+    assert (
+        sum(a.nbytes for a in stored.values())
+        <= frames + sum(a.nbytes for a in store(weight).values()) + weight.coef.size
+    )  # never much larger: an incompressible array is stored as bytes
 
 
 def test_a_large_layer_goes_in_pieces() -> None:
@@ -112,7 +77,10 @@ def test_a_large_layer_goes_in_pieces() -> None:
     assert same(weight, restore(stored, weight.shape, weight.form))
 
 
-@pytest.mark.parametrize(("alphabet", "bits"), [*zip(FEW, (10, 9, 7, 5), strict=True)])
+@pytest.mark.parametrize(
+    ("alphabet", "bits"),
+    [("two-term", 12), ("pow2-5", 11), ("levels9", 10), ("levels7", 9), ("levels5", 7), ("ternary", 5)],
+)
 def test_bits_of_a_row_of_three(alphabet: str, bits: int) -> None:
     form = WeightForm(alphabet=alphabet, basis_kind="codebook")
     shape = (64, 192, 1, 1)
@@ -193,11 +161,39 @@ def test_damage_is_named(name: str) -> None:
         restore(arrays, weight.shape, weight.form)
 
 
-def test_int8_is_stored_as_it_is_used() -> None:
-    raw = RawWeight(np.ones((5, 2, 1, 1), np.int8), np.ones(5, np.float32))
-    stored = store(raw)
-    assert np.array_equal(stored["w8"], pack_raw(raw))
-    assert stored_nbytes(raw.shape, None) == sum(a.nbytes for a in stored.values())
-    got = restore(stored, raw.shape, None)
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(1, 40),
+    st.integers(1, 9),
+    st.sampled_from([(1, 1), (3, 3)]),
+    st.sampled_from(STORAGES),
+    st.integers(0, 2**32 - 1),
+)
+def test_int8_round_trip(m: int, c: int, kernel: tuple[int, int], storage: Storage, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    spread = rng.choice([0, 1, 20, 127])
+    values = np.clip(np.rint(rng.normal(size=(m, c, *kernel)) * spread), -127, 127).astype(np.int8)
+    raw = RawWeight(values, rng.random(m).astype(np.float32) + 1)
+    stored = store(raw, storage)
+    assert set(stored) == set(stored_names(None, storage))
+    if storage == "plain":
+        assert np.array_equal(stored["w8"], values.reshape(m, -1))
+        assert stored_nbytes(raw.shape, None) == sum(a.nbytes for a in stored.values())
+    got = restore(stored, raw.shape, None, storage)
     assert isinstance(got, RawWeight)
     assert np.array_equal(got.values, raw.values)
+    assert np.array_equal(got.scale, raw.scale)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_int8_damage(storage: Storage) -> None:
+    raw = RawWeight(np.full((5, 2, 1, 1), 3, np.int8), np.ones(5, np.float32))
+    stored = store(raw, storage)
+    with pytest.raises(FormatError):
+        restore(stored, (5, 3, 1, 1), None, storage) if storage == "plain" else restore(
+            {**stored, "coded": stored["coded"][:2]}, raw.shape, None, storage
+        )
+    name = "w8" if storage == "plain" else "coded"
+    wrong = np.full((5, 2), -128, np.int8) if storage == "plain" else np.array([1, 128, 0], np.uint8)
+    with pytest.raises(FormatError, match="-128"):
+        restore({**stored, name: wrong}, raw.shape, None, storage)
