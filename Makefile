@@ -19,9 +19,9 @@ BUILD := build/make
 SOURCES := $(shell find sd_tvm relay_passes schedules accelerator -type f \
     \( -name '*.py' -o -name '*.cc' -o -name '*.h' -o -name '*.txt' -o -name '*.yaml' -o -name '*.html' -o -name '*.j2' \
        -o -name py.typed \) 2>/dev/null) pyproject.toml CMakeLists.txt
-CXX_FILES := $(shell find accelerator -name '*.cc' -o -name '*.h' 2>/dev/null)
+CXX_FILES := $(shell find accelerator sd_tvm/decompose -name '*.cc' -o -name '*.h' 2>/dev/null)
 # Fuzz drivers are not part of the build that clang-tidy takes its compiler flags from.
-CXX_TIDY := $(shell find accelerator/sim accelerator/runtime -name '*.cc' 2>/dev/null)
+CXX_TIDY := $(shell find accelerator/sim accelerator/runtime sd_tvm/decompose -name '*.cc' 2>/dev/null)
 
 export OMP_NUM_THREADS ?= 1
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)

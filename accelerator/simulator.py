@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-import sd_tvm
+from sd_tvm._library import installed_library
 from sd_tvm.accelerator.isa.program import n_results
 from sd_tvm.accelerator.records import layer_records
 from sd_tvm.errors import ProgramError, VersionError
@@ -50,16 +49,7 @@ def library_path() -> Path:
     VersionError
         If it is not there.
     """
-    roots = [Path(p) for p in sd_tvm.__path__] + [Path(p or ".") / "sd_tvm" for p in sys.path]
-    candidates = [root / "lib" / LIBRARY for root in roots]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise VersionError(
-        f"{LIBRARY} is not installed",
-        expected=f"it in {candidates[0].parent}",
-        fix="install the package (make dev), which builds it",
-    )
+    return installed_library(LIBRARY)
 
 
 def load_library() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sd_tvm.decompose import native
 from sd_tvm.decompose.basis8 import basis_unit, column_limit, guard_scales, quantize_basis
 from sd_tvm.decompose.search import BRANCHES, EXACT, Levels, levels_of, search_codes
 from sd_tvm.errors import NumericsError
@@ -120,11 +121,7 @@ def fit_rows(rows: Array, form: WeightForm, *, rounds: int = ROUNDS, n_bases: in
     """Alternating fit of rows (M, R, S), float32, dropped ones zero already."""
     levels = levels_of(form.alphabet)
     sliced = to_slices(rows, form)
-    basis = _first_basis(sliced, levels)
-    coef = search_codes(sliced, basis, levels)
-    for _ in range(rounds):
-        basis = refit_basis(coef, sliced, basis)
-        coef = search_codes(sliced, basis, levels, current=coef)
+    coef, basis = native.fit_slices(sliced, levels, BRANCHES, _FIRST_STEPS, rounds)
     if form.basis_kind == "codebook":
         return _codebook(sliced, coef, basis, levels, rounds, min(n_bases, MAX_CODEBOOK))
     m, _, s = rows.shape
@@ -201,20 +198,6 @@ def solve_near(gram: Array, right: Array, old: Array) -> Array:
     ridge = np.where(trace > 0, 1e-6 * trace / k, 1.0)[:, None, None]
     left = gram + ridge * np.eye(k)
     return np.asarray(np.linalg.solve(left, right + ridge * old), dtype=old.dtype)
-
-
-def _first_basis(rows: Array, levels: Levels) -> Array:
-    """step * identity for every filter, the step of least error among a few."""
-    n, _, s = rows.shape
-    top = np.abs(rows).max(axis=(1, 2)) / levels.values.max()
-    best = np.full(n, np.inf)
-    step = np.ones(n, dtype=rows.dtype)
-    for factor in _FIRST_STEPS:
-        trial = np.where(top > 0, top * factor, 1.0).astype(rows.dtype)[:, None, None]
-        error = ((levels.nearest(rows / trial) * trial - rows) ** 2).sum(axis=(1, 2))
-        step = np.where(error < best, trial[:, 0, 0], step)
-        best = np.minimum(best, error)
-    return np.asarray(step[:, None, None] * np.eye(s, dtype=rows.dtype))
 
 
 def _codebook(rows: Array, coef: Array, basis: Array, levels: Levels, rounds: int, n_bases: int) -> RealFit:
