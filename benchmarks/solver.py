@@ -3,8 +3,8 @@
     python -m benchmarks.solver slices
     python -m benchmarks.solver network --images FOLDER --count 200
 
-CPU time of one thread, so that other work on the machine counts little. The official algorithm is timed as its
-code runs it, slice by slice in NumPy; ``tests/decompose/official_reference.py`` has the same with plain loops.
+CPU time of one thread, so that other work on the machine counts little. The official algorithm is timed as
+its code runs it, slice by slice in NumPy; ``tests/decompose/official_reference.py`` has plain loops.
 """
 
 from __future__ import annotations
