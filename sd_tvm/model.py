@@ -67,6 +67,19 @@ class CompressedModel:
         n_weights = sum(w.shape[0] * w.shape[1] * w.shape[2] * w.shape[3] for w in self.weights.values())
         return 4 * n_weights + sum(t.nbytes for t in self.stored.tensors.values())
 
+    @property
+    def used_nbytes(self) -> int:
+        """Bytes of the weights as kernels and accelerator use them (DRAM), however they are stored."""
+        from sd_tvm.weights.packing import packed_nbytes
+        from sd_tvm.weights.tensor import SDWeight
+
+        return sum(
+            packed_nbytes(w.shape, w.form, len(w.basis))
+            if isinstance(w, SDWeight)
+            else packed_nbytes(w.shape, None)
+            for w in self.weights.values()
+        )
+
     def save(self, path: str | PathLike[str], *, storage: Storage = "plain") -> int:
         """Write a ``.sd`` file; returns its bytes.
 

@@ -54,5 +54,5 @@ def compress(
         console.err().print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
     out.print(
         f"{output}: {size:,} bytes, {compressed.fp32_bytes / size:.2f}x smaller than float32 "
-        f"({compressed.fp32_bytes:,} bytes)"
+        f"({compressed.fp32_bytes:,} bytes); its weights take {compressed.used_nbytes:,} bytes in use"
     )

@@ -70,6 +70,24 @@ def test_calibration_from_a_function_gives_the_same_file(files: Path, tmp_path: 
     assert (tmp_path / "a.sd").read_bytes() == (files / "tiny.sd").read_bytes()
 
 
+def test_entropy_coded_file_is_the_same_model(files: Path, tmp_path: Path) -> None:
+    import sd_tvm
+    from sd_tvm.format import dumps
+
+    small, plain = tmp_path / "small.sd", files / "tiny.sd"
+    arguments = ("compress", "cli.tiny:model", "--calibration", "cli.tiny:data", "-o", small)
+    text = succeed(*arguments, "--storage", "entropy")
+    shown = [json.loads(succeed("inspect", path, "--json")) for path in (plain, small)]
+    assert [data["storage"] for data in shown] == ["plain", "entropy"]
+    assert small.stat().st_size < plain.stat().st_size
+    assert shown[0]["used_nbytes"] == shown[1]["used_nbytes"]
+    assert f"{shown[1]['used_nbytes']:,} bytes in use" in text.replace("\n", " ")
+    model = sd_tvm.load(small)
+    assert dumps(model.stored) == plain.read_bytes()
+    assert sd_tvm.save(model, tmp_path / "again.sd", storage="entropy") == small.stat().st_size
+    assert (tmp_path / "again.sd").read_bytes() == small.read_bytes()
+
+
 def test_inspect(files: Path) -> None:
     text = succeed("inspect", files / "tiny.sd")
     assert "depthwise" in text
@@ -216,6 +234,7 @@ ERRORS = {
     "calibration file": ("compress", "cli.tiny:model", "-o", "a.sd", "--calibration", "none.npy"),
     "shape": ("compress", "cli.tiny:model", "-o", "a.sd", "--shape", "1,b"),
     "folder": ("compress", "cli.tiny:model", "-o", "no/such/folder/a.sd"),
+    "storage": ("compress", "cli.tiny:model", "-o", "a.sd", "--storage", "zip"),
     "target": ("compile", "tiny.sd", "-o", "a.so", "-t", "cuda"),
     "configuration of a target": ("compile", "tiny.sd", "-o", "a.so", "-t", "sd_accel/none"),
     "library": ("run", "none.so", "-i", "x.npy"),
