@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sd_tvm.errors import BudgetError
     from sd_tvm.model import CompressedModel
     from sd_tvm.recipe import LayerPlan, Recipe
     from sd_tvm.relay_passes._weights import WeightedLayer
@@ -32,6 +33,7 @@ def compress(
     recipe: Recipe | str | Path | None = None,
     calibration: Any = None,
     budget: Mapping[str, float] | None = None,
+    weights: Mapping[str, Weight] | None = None,
     progress: Progress | None = None,
 ) -> CompressedModel:
     """Compress a trained network.
@@ -53,6 +55,10 @@ def compress(
         Instead of a recipe: ``{"size": 7.0}``, the file is to be at least 7 times smaller than float32. Each
         layer's form is then chosen by its measured error (:mod:`sd_tvm.tradeoff`); needs calibration data,
         at least two examples, better 50. The chosen recipe is stored with the model.
+    weights
+        Layer name -> weight that is compressed already, by retraining: :mod:`sd_tvm.training` passes its own.
+        The model holds what these rebuild. They keep their codes, batch norm goes into their scales, and no
+        bias is touched; layers without one are fitted without data. Calibration sets ranges only.
     progress
         Called with (step, done, total).
 
@@ -79,12 +85,16 @@ def compress(
 
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load("default" if recipe is None else recipe)
     goal = None if budget is None else _checked_budget(budget, recipe, calibration)
+    if goal is not None and weights is not None:
+        raise _budget_with_weights()
     report = progress or (lambda _step, _done, _total: None)
     report("import", 0, 1)
     mod = load_model(model, example_inputs)
     for step in simplify():
         mod = step(mod)
     report("import", 1, 1)
+    if weights is not None:
+        return _with_weights(mod, weights, calibration, chosen, report)
     if calibration is None:
         return _warned(_store(mod, *_without_data(mod, chosen, report), chosen, (NOT_CALIBRATED,)))
     examples = examples_of(calibration)
@@ -99,6 +109,37 @@ def compress(
 
     fitted = fit_in_order(mod, examples, chosen, report)
     return _warned(_store(fitted.module, fitted.weights, fitted.errors, chosen))
+
+
+def _with_weights(
+    mod: Any, weights: Mapping[str, Weight], calibration: Any, recipe: Recipe, report: Progress
+) -> CompressedModel:
+    from sd_tvm.relay_passes._given import least_scales, place
+    from sd_tvm.relay_passes._weights import weighted_layers
+    from sd_tvm.weights.tensor import RawWeight
+
+    notes: tuple[str, ...] = (NOT_CALIBRATED.partition(" and weights")[0],)
+    if calibration is not None:
+        mod, notes = _calibrated(mod, examples_of(calibration), recipe, report), ()
+    given, rounded = place(weighted_layers(mod), weights, least_scales(mod))
+    others, _ = _without_data(mod, recipe, report, set(given))
+    facts: dict[str, dict[str, Any]] = {
+        name: {"kind": "int8" if isinstance(weight, RawWeight) else "sd", "reason": "trained in this form"}
+        for name, weight in given.items()
+    }
+    for name, note in rounded.items():
+        facts[name]["warning"] = note
+    return _warned(_store(mod, given | others, {}, recipe, notes, facts))
+
+
+def _budget_with_weights() -> BudgetError:
+    from sd_tvm.errors import BudgetError
+
+    return BudgetError(
+        "a budget with weights that are compressed already",
+        expected="one of them: a budget chooses forms, these weights have theirs",
+        fix="drop one",
+    )
 
 
 def _warned(model: CompressedModel) -> CompressedModel:
@@ -166,7 +207,9 @@ def _calibrated(mod: Any, examples: Any, recipe: Recipe, report: Progress) -> An
     return step(mod)
 
 
-def _without_data(mod: Any, recipe: Recipe, report: Progress) -> tuple[dict[str, Weight], dict[str, float]]:
+def _without_data(
+    mod: Any, recipe: Recipe, report: Progress, done_already: Collection[str] = ()
+) -> tuple[dict[str, Weight], dict[str, float]]:
     from sd_tvm.relay_passes._fit import fit_layer
     from sd_tvm.relay_passes._weights import weighted_layers
 
@@ -176,7 +219,7 @@ def _without_data(mod: Any, recipe: Recipe, report: Progress) -> tuple[dict[str,
     report("decompose", 0, len(layers))
     for done, layer in enumerate(layers, start=1):
         plan = plans[layer.info.name]
-        if plan.kind != "skip":
+        if plan.kind != "skip" and layer.info.name not in done_already:
             weights[layer.info.name] = fit_layer(layer, plan, recipe, None)
         report("decompose", done, len(layers))
     return weights, {}

@@ -1,0 +1,60 @@
+"""Train, retrain, and write the page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from . import store
+from .data import load
+from .loop import accuracy, train
+from .networks import NETWORKS
+
+EPOCHS = {"resnet20": 14, "mobilenetv2-s": 8, "vgg-s": 6}
+RATE = {"resnet20": 0.1, "mobilenetv2-s": 0.1, "vgg-s": 0.05}
+
+
+def _train(options: argparse.Namespace) -> None:
+    torch.manual_seed(options.seed)
+    epochs = options.epochs or EPOCHS[options.name]
+    model = NETWORKS[options.name]()
+    train(
+        model,
+        load("train"),
+        epochs=epochs,
+        rate=RATE[options.name],
+        seed=options.seed,
+        checkpoint=options.checkpoint,
+    )
+    path = store.path_of(options.name, options.seed, options.folder)
+    facts = {"epochs": epochs, "seed": options.seed, "torch": torch.__version__}
+    store.save(model, path, facts)
+    right = accuracy(store.baseline(options.name, options.seed, options.folder), load("t10k"))
+    store.save(model, path, {**facts, "accuracy": right})
+    print(f"{options.name}, seed {options.seed}: {right:.2%} of the test images, {path.stat().st_size} bytes")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    sub = commands.add_parser("train", help="a float32 baseline")
+    sub.add_argument("name", choices=NETWORKS)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--epochs", type=int)
+    sub.add_argument("--checkpoint", type=Path, help="file to write every epoch, and to go on from")
+    sub.add_argument("--folder", type=Path, default=store.FOLDER)
+    sub.set_defaults(run=_train)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    options.run(options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
