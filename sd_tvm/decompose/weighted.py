@@ -8,7 +8,9 @@ least squares for the bases. All filters of all groups move together.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,28 @@ class Problem:
     def rows(self) -> int:
         """Rows of a filter."""
         return self.slice_of.size
+
+    @cached_property
+    def elimination(self) -> tuple[npt.NDArray[np.int64], Array, Array]:
+        """What error feedback needs of the inputs: (order, factor, metric).
+
+        Order of the rows, by falling energy of their inputs; upper Cholesky factor (G, K, K) of the inverse
+        of hessian in that order; inverses (R, S, S) of the blocks on its diagonal, for every group.
+        """
+        energy = np.einsum("gkk->k", self.hessian).reshape(self.rows, self.s).sum(axis=1)
+        order = np.argsort(-energy, kind="stable")
+        element = (order[:, None] * self.s + np.arange(self.s)).ravel()
+        inverse: Array = np.linalg.inv(self.hessian[:, element[:, None], element])
+        upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
+        metric: Array = np.linalg.inv(diagonal_blocks(upper, self.s))
+        return order, upper, metric
+
+    @cached_property
+    def by_pairs(self) -> F64:
+        """hessian as (G, R, S, S, R): row, element, element of the other row, other row."""
+        g = len(self.hessian)
+        blocks = self.hessian.reshape(g, self.rows, self.s, self.rows, self.s)
+        return np.ascontiguousarray(blocks.transpose(0, 1, 2, 4, 3))
 
     def rebuild(self, coef: F64, basis: F64) -> F64:
         """Weight (G, M/G, K) of coefficients (M, R, S) and bases (M, n, S, S)."""
@@ -107,13 +131,8 @@ def feedback(problem: Problem, basis: F64) -> F64:
     Rows go by falling energy of their inputs. Bases are (M, n, S, S).
     """
     p, s = problem, problem.s
-    energy = np.einsum("gkk->k", p.hessian).reshape(p.rows, s).sum(axis=1)
-    order = np.argsort(-energy, kind="stable")
-    element = (order[:, None] * s + np.arange(s)).ravel()
-    inverse: Array = np.linalg.inv(p.hessian[:, element[:, None], element])
-    upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
-    metric: Array = np.linalg.inv(diagonal_blocks(upper, s))
-    work = p.target[:, :, element]
+    order, upper, metric = p.elimination
+    work = p.target[:, :, (order[:, None] * s + np.arange(s)).ravel()]
     coef = np.zeros((p.keep.shape[0], p.rows, s))
     for start in range(0, p.rows, _LAZY_ROWS):
         stop = min(start + _LAZY_ROWS, p.rows)
@@ -192,12 +211,13 @@ def refit(problem: Problem, coef: F64, basis: F64, ids: npt.NDArray[np.int64] | 
 def _normal_equations(problem: Problem, g: int, coef: F64, target: F64, n: int) -> tuple[F64, F64]:
     """(m, K', K') and (m, K') with K' = n*S*S of filters with coefficients (m, R, S)."""
     m, rows, s = coef.shape
-    blocks = [np.flatnonzero(problem.slice_of == j) for j in range(n)]
-    h = problem.hessian[g].reshape(rows, s, rows, s).transpose(0, 1, 3, 2)  # r, t, u, r'
+    ends = np.searchsorted(problem.slice_of, np.arange(n + 1))  # slices are runs of rows
+    blocks = [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
+    h = problem.by_pairs[g]
     normal = np.empty((m, n, s, s, n, s, s))  # j, k, t, j', k', u
     by_row = np.ascontiguousarray(coef.transpose(0, 2, 1))  # m, k, r
     for j, some in enumerate(blocks):
-        half = by_row[:, :, some].reshape(m * s, -1) @ h[some].reshape(some.size, -1)
+        half = by_row[:, :, some].reshape(m * s, -1) @ h[some].reshape(some.stop - some.start, -1)
         half = half.reshape(m, s, s, s, rows)  # k, t, u, r'
         for i, others in enumerate(blocks):
             both = half[..., others].reshape(m, s**3, -1) @ coef[:, others]
