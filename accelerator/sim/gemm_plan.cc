@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "booth.h"
 #include "checked.h"
 #include "error.h"
 

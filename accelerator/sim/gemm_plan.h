@@ -12,9 +12,6 @@
 
 namespace sd {
 
-/*! \brief Most non-zero radix-4 Booth digits of an 8-bit activation. */
-inline uint32_t MaxBoothDigits(bool is_signed) { return is_signed ? 4 : 5; }
-
 /*! \brief Filters of a GEMM that belong to one channel group. */
 struct FilterRun {
   uint32_t first = 0;  // relative to the GEMM's filter 0

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <string>
 
+#include "booth.h"
+
 namespace sd {
 namespace {
 
@@ -163,6 +165,48 @@ void RequantRowPortable(const uint8_t* from, size_t from_stride, uint8_t* to, si
   }
 }
 
+void DigitsPortable(const uint8_t* from, uint8_t* to, size_t n, bool is_signed) {
+  for (size_t i = 0; i < n; ++i) to[i] = static_cast<uint8_t>(BoothDigits(from[i], is_signed));
+}
+
+void MostPortable(const uint8_t* words, size_t n, size_t stride, uint8_t* most) {
+  uint8_t lanes[16] = {};
+  for (size_t i = 0; i < n; ++i) {
+    for (int l = 0; l < 16; ++l) lanes[l] = std::max(lanes[l], words[i * stride + l]);
+  }
+  std::memcpy(most, lanes, sizeof(lanes));
+}
+
+void SumPortable(const uint8_t* words, size_t n, size_t stride, uint32_t* sums) {
+  for (size_t i = 0; i < n; ++i) {
+    for (int l = 0; l < 16; ++l) sums[l] += words[i * stride + l];
+  }
+}
+
+uint32_t LargestPortable(const uint8_t* const* lines, size_t offset, const ByteRun* runs,
+                         size_t n) {
+  uint8_t most = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const uint8_t* from = lines[runs[i].line] + offset + runs[i].first;
+    for (uint32_t k = 0; k < runs[i].count; ++k) most = std::max(most, from[k]);
+  }
+  return most;
+}
+
+uint64_t PicksPortable(const PickUnits& units, const PickValues& values, uint16_t* masks) {
+  uint64_t total = 0;
+  for (size_t f = 0; f < units.filters; ++f) {
+    const uint8_t* unit = units.first + f / 8 * units.stride + f % 8 * 4;
+    for (size_t slot = 0; slot < units.slots; ++slot) {
+      const int row = unit[slot] & 15;
+      masks[slot] = static_cast<uint16_t>(masks[slot] | 1U << row);
+      const uint8_t* value = (slot < 2 ? values.low : values.high) + row;
+      for (size_t b = 0; b < values.bytes; ++b) total += uint64_t{value[16 * b]} << 8 * b;
+    }
+  }
+  return total;
+}
+
 const KernelSet& Choose() {
   const char* forced = std::getenv("SD_KERNELS");
   if (forced != nullptr && std::string(forced) == "portable") return PortableKernels();
@@ -176,7 +220,8 @@ const KernelSet& PortableKernels() {
   static const KernelSet portable = {
       "portable",        PairsPortable,       LanesPortable,   PackPairPortable,  TapsPortable,
       TransformPortable, PackTriplesPortable, TriplesPortable, TransposePortable, ScatterPortable,
-      RequantPortable,   RequantRowPortable,  NarrowPortable,  WidenPortable};
+      RequantPortable,   RequantRowPortable,  NarrowPortable,  WidenPortable,     DigitsPortable,
+      MostPortable,      SumPortable,         LargestPortable, PicksPortable};
   return portable;
 }
 

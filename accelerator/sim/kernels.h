@@ -120,6 +120,45 @@ using NarrowFn = void (*)(const int32_t* lanes, uint8_t* to, bool is_signed);
 /*! \brief n bytes to int16. */
 using WidenFn = void (*)(const uint8_t* from, int16_t* to, size_t n, bool is_signed);
 
+/*! \brief to[i] = non-zero radix-4 Booth digits of from[i] (BoothDigits). */
+using DigitsFn = void (*)(const uint8_t* from, uint8_t* to, size_t n, bool is_signed);
+
+/*! \brief most[lane] = largest byte of a lane of n words of 16 bytes, `stride` bytes apart. */
+using MostFn = void (*)(const uint8_t* words, size_t n, size_t stride, uint8_t* most);
+
+/*! \brief sums[lane] += bytes of a lane of n words, each at most 5, `stride` bytes apart. */
+using SumFn = void (*)(const uint8_t* words, size_t n, size_t stride, uint32_t* sums);
+
+/*! \brief Bytes [first, first + count) of a line. */
+struct ByteRun {
+  uint32_t line;
+  uint32_t first;
+  uint32_t count;
+};
+constexpr size_t kRunPadding = 16;  // bytes that can be read beyond a run
+
+/*! \brief Largest byte of n runs, 0 if there is none; `offset` is added to all of them. */
+using LargestFn = uint32_t (*)(const uint8_t* const* lines, size_t offset, const ByteRun* runs,
+                               size_t n);
+
+/*! \brief Storage units of row picks, see PicksFn. */
+struct PickUnits {
+  const uint8_t* first;  // 32 bytes: low nibble of byte 4 * filter + slot names a row
+  size_t stride;         // bytes between units of 8 filters each
+  size_t filters;        // of all units; the last one may hold fewer than 8
+  size_t slots;          // 1..4
+};
+
+/*! \brief Value of each of 16 rows, split into bytes: [byte][row], low byte first. */
+struct PickValues {
+  const uint8_t* low;   // of slots 0 and 1
+  const uint8_t* high;  // of slots 2 and 3
+  size_t bytes;         // of a value, at most 4
+};
+
+/*! \brief masks[slot] |= rows that the filters name in a slot; returns the sum of their values. */
+using PicksFn = uint64_t (*)(const PickUnits& units, const PickValues& values, uint16_t* masks);
+
 /*! \brief Inner loops for one kind of processor. */
 struct KernelSet {
   const char* name;
@@ -136,6 +175,11 @@ struct KernelSet {
   RequantRowFn requant_row;
   NarrowFn narrow;
   WidenFn widen;
+  DigitsFn digits;
+  MostFn most;
+  SumFn sum;
+  LargestFn largest;
+  PicksFn picks;
 };
 
 /*! \brief Plain C++; the others give the same bits. */

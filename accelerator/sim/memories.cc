@@ -17,7 +17,7 @@ void Memories::Reset(const std::array<uint32_t, isa::kNumMem>& words) {
   const uint32_t inp = this->words(isa::Mem::kInp);
   if (widened_.size() < static_cast<size_t>(inp) * 16)
     widened_.resize(static_cast<size_t>(inp) * 16);
-  widened_state_.assign(inp, kStale);
+  copies_.assign(inp, 0);
   ++inp_version_;
 }
 
@@ -32,23 +32,42 @@ void Memories::MarkWritten(isa::Mem mem, uint64_t first, uint64_t count) {
   if (count == 0) return;
   std::memset(At(mem).written.data() + first, 1, count);
   if (mem == isa::Mem::kInp) {
-    std::memset(widened_state_.data() + first, kStale, count);
+    std::memset(copies_.data() + first, 0, count);
     ++inp_version_;
   }
 }
 
-const int16_t* Memories::WidenedInput(uint64_t first, uint64_t last, bool is_signed) {
-  const uint8_t want = is_signed ? kSigned : kUnsigned;
+template <typename Make>
+void Memories::Update(uint64_t first, uint64_t last, Copy copy, Copy other, Make make) const {
   for (uint64_t word = first; word <= last; ++word) {
-    if (widened_state_[word] == want) continue;
-    uint64_t end = word + 1;
-    while (end <= last && widened_state_[end] != want) ++end;
-    std::memset(widened_state_.data() + word, want, end - word);
-    Kernels().widen(Word(isa::Mem::kInp, word), widened_.data() + word * 16, (end - word) * 16,
-                    is_signed);
+    if ((copies_[word] & copy) != 0) continue;
+    uint64_t end = word;
+    for (; end <= last && (copies_[end] & copy) == 0; ++end) {
+      copies_[end] = static_cast<uint8_t>((copies_[end] | copy) & ~other);
+    }
+    make(word, end - word);
     word = end;
   }
+}
+
+const int16_t* Memories::WidenedInput(uint64_t first, uint64_t last, bool is_signed) {
+  const Copy copy = is_signed ? kWidenedSigned : kWidened;
+  const Copy other = is_signed ? kWidened : kWidenedSigned;
+  Update(first, last, copy, other, [&](uint64_t word, uint64_t n) {
+    Kernels().widen(Word(isa::Mem::kInp, word), widened_.data() + word * 16, n * 16, is_signed);
+  });
   return widened_.data();
+}
+
+const uint8_t* Memories::InputDigits(uint64_t first, uint64_t last, bool is_signed) const {
+  const size_t bytes = size_t{words(isa::Mem::kInp)} * 16;
+  if (digits_.size() < bytes) digits_.resize(bytes);
+  const Copy copy = is_signed ? kDigitsSigned : kDigits;
+  const Copy other = is_signed ? kDigits : kDigitsSigned;
+  Update(first, last, copy, other, [&](uint64_t word, uint64_t n) {
+    Kernels().digits(Word(isa::Mem::kInp, word), digits_.data() + word * 16, n * 16, is_signed);
+  });
+  return digits_.data();
 }
 
 }  // namespace sd

@@ -42,7 +42,7 @@ class Memories {
   void MarkWritten(isa::Mem mem, uint64_t word) {
     At(mem).written[word] = 1;
     if (mem == isa::Mem::kInp) {
-      widened_state_[word] = kStale;
+      copies_[word] = 0;
       ++inp_version_;
     }
   }
@@ -55,6 +55,12 @@ class Memories {
    * A copy that follows INP lazily: GEMM multiplies int16.
    */
   const int16_t* WidenedInput(uint64_t first, uint64_t last, bool is_signed);
+  /*!
+   * \brief Non-zero Booth digits of INP's bytes, 16 a word; words [first, last] are up to date.
+   *
+   * A copy as WidenedInput: a serial array takes as many cycles.
+   */
+  const uint8_t* InputDigits(uint64_t first, uint64_t last, bool is_signed) const;
 
  private:
   struct Memory {
@@ -62,15 +68,25 @@ class Memories {
     std::vector<uint8_t> data;
     std::vector<uint8_t> written;
   };
-  enum Widened : uint8_t { kStale = 0, kUnsigned = 1, kSigned = 2 };
+  /*! \brief Copies of an INP word that are up to date; of each pair one at most. */
+  enum Copy : uint8_t {
+    kWidened = 1,
+    kWidenedSigned = 2,
+    kDigits = 4,
+    kDigitsSigned = 8,
+  };
 
   const Memory& At(isa::Mem mem) const { return memories_[static_cast<int>(mem)]; }
   Memory& At(isa::Mem mem) { return memories_[static_cast<int>(mem)]; }
+  /*! \brief Calls make(word, words) where `copy` is not up to date; `other` holds it no longer. */
+  template <typename Make>
+  void Update(uint64_t first, uint64_t last, Copy copy, Copy other, Make make) const;
 
   std::array<Memory, isa::kNumMem> memories_;
   uint64_t inp_version_ = 0;
   std::vector<int16_t> widened_;
-  std::vector<uint8_t> widened_state_;  // of Widened, one a word
+  mutable std::vector<uint8_t> digits_;
+  mutable std::vector<uint8_t> copies_;  // of Copy, one a word
 };
 
 }  // namespace sd

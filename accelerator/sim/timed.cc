@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <string>
 
-#include "booth.h"
+#include "serial_gemm.h"
 
 namespace sd {
 
@@ -11,7 +11,7 @@ namespace sd {
 class TimedRun::Collector : public Observer {
  public:
   Collector(const Machine& machine, std::vector<std::optional<GemmData>>* data)
-      : machine_(machine), data_(*data) {}
+      : machine_(machine), array_(machine), data_(*data) {}
 
   // After, because then the instruction has been checked; a GEMM does not change its operands.
   void After(const Event& event, const Memories& memories) override {
@@ -22,11 +22,12 @@ class TimedRun::Collector : public Observer {
     const GemmPlan plan = PlanGemm(machine_, *gemm, *event.setw, signed_, *event.geometry,
                                    {event.index, instruction.opcode});
     data_[event.index] =
-        SerialGemm(machine_, plan, *gemm, *event.setw, signed_, *event.geometry, memories);
+        array_.Evaluate(plan, *gemm, *event.setw, signed_, *event.geometry, memories);
   }
 
  private:
   const Machine& machine_;
+  SerialArray array_;
   std::vector<std::optional<GemmData>>& data_;
   bool signed_ = false;
 };
