@@ -53,6 +53,7 @@ SD_AVX2 void Widen(const uint8_t* from, int16_t* to, size_t n, bool is_signed);
 SD_AVX2 void Digits(const uint8_t* from, uint8_t* to, size_t n, bool is_signed);
 SD_AVX2 void Most(const uint8_t* words, size_t n, size_t stride, uint8_t* most);
 SD_AVX2 void Sum(const uint8_t* words, size_t n, size_t stride, uint32_t* sums);
+SD_AVX2 void ChunkSums(const uint8_t* from, size_t chunk, size_t n, uint8_t* to);
 SD_AVX2 uint32_t Largest(const uint8_t* const* lines, size_t offset, const ByteRun* runs, size_t n);
 SD_AVX2 uint64_t Picks(const PickUnits& units, const PickValues& values, uint16_t* masks);
 

@@ -99,6 +99,32 @@ SD_AVX2 void Sum(const uint8_t* words, size_t n, size_t stride, uint32_t* sums) 
   StoreVector(sums + 8, high);
 }
 
+namespace {
+
+/*! \brief Sums of three neighbours. */
+SD_AVX2 inline __m128i SumsOf3(const uint8_t* from) {
+  return _mm_add_epi8(_mm_add_epi8(LoadHalf(from), LoadHalf(from + 1)), LoadHalf(from + 2));
+}
+
+/*! \brief 16 sums of three bytes. */
+SD_AVX2 inline void ChunkSumsOf3(const uint8_t* from, uint8_t* to) {
+  const __m128i first = _mm_setr_epi8(0, 3, 6, 9, 12, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+  const __m128i second = _mm_setr_epi8(-1, -1, -1, -1, -1, -1, 2, 5, 8, 11, 14, -1, -1, -1, -1, -1);
+  const __m128i third = _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 1, 4, 7, 10, 13);
+  const __m128i low = _mm_or_si128(_mm_shuffle_epi8(SumsOf3(from), first),
+                                   _mm_shuffle_epi8(SumsOf3(from + 16), second));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                   _mm_or_si128(low, _mm_shuffle_epi8(SumsOf3(from + 32), third)));
+}
+
+}  // namespace
+
+SD_AVX2 void ChunkSums(const uint8_t* from, size_t chunk, size_t n, uint8_t* to) {
+  if (chunk != 3 || n < 16) return PortableKernels().chunk_sums(from, chunk, n, to);
+  for (size_t i = 0; i + 16 < n; i += 16) ChunkSumsOf3(from + 3 * i, to + i);
+  ChunkSumsOf3(from + 3 * (n - 16), to + n - 16);
+}
+
 SD_AVX2 uint32_t Largest(const uint8_t* const* lines, size_t offset, const ByteRun* runs,
                          size_t n) {
   // 16 bytes from place 16 - k on: k bytes of ones.

@@ -183,6 +183,14 @@ void SumPortable(const uint8_t* words, size_t n, size_t stride, uint32_t* sums) 
   }
 }
 
+void ChunkSumsPortable(const uint8_t* from, size_t chunk, size_t n, uint8_t* to) {
+  for (size_t i = 0; i < n; ++i, from += chunk) {
+    uint32_t sum = 0;
+    for (size_t t = 0; t < chunk; ++t) sum += from[t];
+    to[i] = static_cast<uint8_t>(sum);
+  }
+}
+
 uint32_t LargestPortable(const uint8_t* const* lines, size_t offset, const ByteRun* runs,
                          size_t n) {
   uint8_t most = 0;
@@ -218,10 +226,10 @@ const KernelSet& Choose() {
 
 const KernelSet& PortableKernels() {
   static const KernelSet portable = {
-      "portable",        PairsPortable,       LanesPortable,   PackPairPortable,  TapsPortable,
-      TransformPortable, PackTriplesPortable, TriplesPortable, TransposePortable, ScatterPortable,
-      RequantPortable,   RequantRowPortable,  NarrowPortable,  WidenPortable,     DigitsPortable,
-      MostPortable,      SumPortable,         LargestPortable, PicksPortable};
+      "portable",        PairsPortable,       LanesPortable,     PackPairPortable,  TapsPortable,
+      TransformPortable, PackTriplesPortable, TriplesPortable,   TransposePortable, ScatterPortable,
+      RequantPortable,   RequantRowPortable,  NarrowPortable,    WidenPortable,     DigitsPortable,
+      MostPortable,      SumPortable,         ChunkSumsPortable, LargestPortable,   PicksPortable};
   return portable;
 }
 

@@ -129,6 +129,10 @@ using MostFn = void (*)(const uint8_t* words, size_t n, size_t stride, uint8_t* 
 /*! \brief sums[lane] += bytes of a lane of n words, each at most 5, `stride` bytes apart. */
 using SumFn = void (*)(const uint8_t* words, size_t n, size_t stride, uint32_t* sums);
 
+/*! \brief to[i] = sum of bytes [i * chunk, (i + 1) * chunk), i < n, modulo 256. */
+using ChunkSumsFn = void (*)(const uint8_t* from, size_t chunk, size_t n, uint8_t* to);
+constexpr size_t kChunkPadding = 2;  // bytes that can be read beyond the last chunk
+
 /*! \brief Bytes [first, first + count) of a line. */
 struct ByteRun {
   uint32_t line;
@@ -178,6 +182,7 @@ struct KernelSet {
   DigitsFn digits;
   MostFn most;
   SumFn sum;
+  ChunkSumsFn chunk_sums;
   LargestFn largest;
   PicksFn picks;
 };

@@ -7,10 +7,10 @@ namespace sd {
 
 const KernelSet* Avx2Kernels() {
   static const KernelSet avx2 = {
-      "avx2",          avx2::Pairs,       avx2::Lanes,   avx2::PackPair,  avx2::Taps,
-      avx2::Transform, avx2::PackTriples, avx2::Triples, avx2::Transpose, avx2::Scatter,
-      avx2::Requant,   avx2::RequantRow,  avx2::Narrow,  avx2::Widen,     avx2::Digits,
-      avx2::Most,      avx2::Sum,         avx2::Largest, avx2::Picks};
+      "avx2",          avx2::Pairs,       avx2::Lanes,     avx2::PackPair,  avx2::Taps,
+      avx2::Transform, avx2::PackTriples, avx2::Triples,   avx2::Transpose, avx2::Scatter,
+      avx2::Requant,   avx2::RequantRow,  avx2::Narrow,    avx2::Widen,     avx2::Digits,
+      avx2::Most,      avx2::Sum,         avx2::ChunkSums, avx2::Largest,   avx2::Picks};
   return __builtin_cpu_supports("avx2") ? &avx2 : nullptr;
 }
 

@@ -41,9 +41,11 @@ template <typename Make>
 void Memories::Update(uint64_t first, uint64_t last, Copy copy, Copy other, Make make) const {
   for (uint64_t word = first; word <= last; ++word) {
     if ((copies_[word] & copy) != 0) continue;
-    uint64_t end = word;
-    for (; end <= last && (copies_[end] & copy) == 0; ++end) {
-      copies_[end] = static_cast<uint8_t>((copies_[end] | copy) & ~other);
+    uint64_t end = word + 1;
+    while (end <= last && (copies_[end] & copy) == 0) ++end;
+    uint8_t* copies = copies_.data();
+    for (uint64_t i = word; i < end; ++i) {
+      copies[i] = static_cast<uint8_t>((copies[i] | copy) & ~other);
     }
     make(word, end - word);
     word = end;

@@ -1,6 +1,7 @@
 #include "row_picks.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "checked.h"
 
@@ -52,8 +53,8 @@ void Append(std::vector<uint8_t>* key, const std::vector<T>& values) {
 const std::vector<RowUse>& RowPicks::List(const PickedGemm& gemm, const FilterRun& run,
                                           const StepTable& table, uint64_t* digits) {
   const GemmPlan& plan = gemm.plan;
-  const std::vector<uint64_t> shape = {gemm.setw.wmode,    plan.depthwise, plan.lines, plan.rows,
-                                       gemm.geometry.rows, table.planes(), plan.passes};
+  const Shape shape = {gemm.setw.wmode, plan.depthwise,     plan.lines,
+                       plan.rows,       gemm.geometry.rows, table.planes()};
   if (shape != shape_ || sets_.size() > kMaxSets) {
     shape_ = shape;
     sets_.clear();
@@ -225,14 +226,25 @@ void RowPicks::AddBlockPass(const PickedGemm& gemm, uint32_t planes, uint32_t fi
   const uint32_t keep = KeepOf(ModeOf(gemm));
   const uint32_t first_row = first / keep * 16;
   const uint32_t end = std::min(((last - 1) / keep + 1) * 16, gemm.geometry.rows);
-  marks_.assign(((last - 1) / keep + 1) * 16 - first_row, 0);
-  for (uint32_t slot = first; slot < last; ++slot) {
-    uint8_t* marks = marks_.data() + slot / keep * 16 - first_row;
-    for (int r = 0; r < 16; ++r) marks[r] |= masks_[slot] >> r & 1;
+  marks_.resize(((last - 1) / keep + 1) * 16 - first_row);
+  for (uint32_t block = first / keep; block <= (last - 1) / keep; ++block) {
+    uint32_t mask = 0;
+    for (uint32_t slot = std::max(first, block * keep); slot < std::min(last, (block + 1) * keep);
+         ++slot) {
+      mask |= masks_[slot];
+    }
+    uint8_t* marks = marks_.data() + block * 16 - first_row;
+    for (int r = 0; r < 16; ++r) marks[r] = mask >> r & 1;
   }
+  // Nearly always all rows.
+  const bool all = std::memchr(marks_.data(), 0, end - first_row) == nullptr;
   for (uint32_t start = first_row; start < std::min(first_row + planes, end); ++start) {
     const uint32_t plane = start % planes;
     uint32_t column = start / planes;
+    if (all) {
+      to->runs.push_back({plane, column, (end - start + planes - 1) / planes});
+      continue;
+    }
     bool open = false;
     for (uint32_t r = start; r < end; r += planes, ++column) {
       const bool marked = marks_[r - first_row] != 0;

@@ -1,6 +1,7 @@
 #ifndef SD_SIM_ROW_PICKS_H_
 #define SD_SIM_ROW_PICKS_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -68,7 +69,8 @@ class RowPicks {
   void SplitValues(const PickedGemm& gemm, const StepTable& table);
   void ListShared(const PickedGemm& gemm);
 
-  std::vector<uint64_t> shape_;  // all that sets depend on but the key
+  using Shape = std::array<uint64_t, 6>;
+  Shape shape_{};  // all that sets depend on but the key
   std::vector<std::unique_ptr<RowSet>> sets_;
   std::vector<RowUse> uses_;
   std::vector<uint8_t> key_;

@@ -11,6 +11,14 @@ namespace {
 
 constexpr uint64_t kMaxStored = 4 << 20;  // bytes; real layers take a tenth of it
 
+void Raise(uint8_t* to, const uint8_t* from, size_t n) {
+  for (size_t i = 0; i < n; ++i) to[i] = std::max(to[i], from[i]);
+}
+
+void TakeEvery(const uint8_t* from, size_t stride, size_t n, uint8_t* to) {
+  for (size_t i = 0; i < n; ++i) to[i] = from[i * stride];
+}
+
 }  // namespace
 
 bool StepShape::operator==(const StepShape& other) const {
@@ -25,6 +33,8 @@ bool StepShape::operator==(const StepShape& other) const {
 void StepTable::Make(const StepShape& shape, const Memories& memories) {
   if (stored_ && shape == shape_) return;
   ++version_;
+  const bool same_places = shape.n_oy == shape_.n_oy && shape.inp_oy == shape_.inp_oy &&
+                           shape.plane_words == shape_.plane_words;
   shape_ = shape;
   planes_ = shape.planes();
   columns_ = shape.columns();
@@ -32,13 +42,15 @@ void StepTable::Make(const StepShape& shape, const Memories& memories) {
   const bool passes = shape.kind == StepShape::Kind::kPasses;
   tables_ = machine_.sync == SyncDomain::kArray && !passes ? shape.steps : 1;
   idle_ = machine_.skip_zero_vectors ? 0 : 1;
-  ListOrigins();
+  if (!same_places) ListOrigins();
   UpdateInput(memories);
   const size_t lanes = shape.block_words.size() * 16;
-  most_.resize(lanes);
-  steps_.resize(lanes + columns_ * size_t{shape.chunk});
+  const size_t chunked =
+      shape.kind == StepShape::Kind::kChunks ? size_t{columns_} * shape.chunk : 0;
+  lane_padding_ = std::max<size_t>(chunked, shape.channels) - shape.channels;
+  most_.resize(lanes + lane_padding_ + kChunkPadding);
   part_.resize(line_bytes());
-  sums_.resize(lanes + columns_ * size_t{shape.chunk});
+  sums_.resize(lanes + lane_padding_);
   CountDigits();
   const uint64_t entries = uint64_t{origins_.size()} * groups_;
   stored_ = entries * (passes ? sizeof(PassCycles) : line_bytes()) <= kMaxStored;
@@ -143,8 +155,7 @@ void StepTable::Evaluate(uint64_t origin, uint32_t group, uint8_t* to) {
     } else {
       EvaluatePixels(word, pixels, line);
     }
-    if (i == 0) continue;
-    for (size_t k = 0; k < line_bytes(); ++k) to[k] = std::max(to[k], line[k]);
+    if (i != 0) Raise(to, line, line_bytes());
   }
 }
 
@@ -156,22 +167,27 @@ void StepTable::ListMost(uint64_t word, uint32_t pixels) {
 }
 
 void StepTable::EvaluatePixels(uint64_t word, uint32_t pixels, uint8_t* to) {
+  const uint8_t idle = idle_;  // stores of bytes might change members, as far as compilers know
+  uint8_t* steps = most_.data() + shape_.first_lane;
+  const size_t channels = shape_.channels;
+  const size_t padding = lane_padding_;
   for (uint32_t tap = 0; tap < shape_.taps; ++tap) {
     ListMost(word + tap * shape_.tap_stride, pixels);
-    const uint8_t* most = most_.data() + shape_.first_lane;
-    std::fill(steps_.begin(), steps_.end(), idle_);
-    for (uint32_t c = 0; c < shape_.channels; ++c) steps_[c] = std::max(most[c], idle_);
-    AddSteps(steps_.data(), tap, to);
+    if (idle != 0) {
+      for (size_t c = 0; c < channels; ++c) steps[c] = std::max(steps[c], idle);
+    }
+    std::fill_n(steps + channels, padding, idle);
+    AddSteps(steps, tap, to);
   }
 }
 
 /*! \brief Lanes run free within a row: the sum of each pixel's steps, then the slowest pixel. */
 void StepTable::EvaluateLanes(uint64_t word, uint32_t pixels, uint8_t* to) {
   pixels_.resize(pixels * line_bytes());
+  steps_.assign(shape_.channels + lane_padding_ + kChunkPadding, idle_);
   for (uint32_t tap = 0; tap < shape_.taps; ++tap) {
     const uint64_t first = word + tap * shape_.tap_stride;
     ListMost(first, pixels);
-    std::fill(steps_.begin(), steps_.end(), idle_);
     for (uint32_t f = 0; f < pixels; ++f) {
       for (uint32_t c = 0; c < shape_.channels; ++c) {
         const uint32_t lane = shape_.first_lane + c;
@@ -182,36 +198,34 @@ void StepTable::EvaluateLanes(uint64_t word, uint32_t pixels, uint8_t* to) {
     }
   }
   std::fill_n(to, line_bytes(), uint8_t{0});
-  const uint8_t* line = pixels_.data();
-  for (uint32_t f = 0; f < pixels; ++f, line += line_bytes()) {
-    for (size_t k = 0; k < line_bytes(); ++k) to[k] = std::max(to[k], line[k]);
-  }
+  for (uint32_t f = 0; f < pixels; ++f) Raise(to, pixels_.data() + f * line_bytes(), line_bytes());
 }
 
 /*! \brief Cycles of the channels' steps to those of rows; taps come one after the other. */
 void StepTable::AddSteps(const uint8_t* steps, uint32_t tap, uint8_t* to) const {
   const bool apart = tables_ > 1;
+  const size_t columns = columns_;
   switch (shape_.kind) {
     case StepShape::Kind::kTaps:
       if (apart || tap == 0) {
-        std::copy_n(steps, columns_, to + (apart ? size_t{tap} * columns_ : 0));
+        std::copy_n(steps, columns, to + (apart ? tap * columns : 0));
       } else {
-        for (uint32_t c = 0; c < columns_; ++c) to[c] = static_cast<uint8_t>(to[c] + steps[c]);
+        for (size_t c = 0; c < columns; ++c) to[c] = static_cast<uint8_t>(to[c] + steps[c]);
       }
       break;
     case StepShape::Kind::kChunks:
-      for (uint32_t c = 0; c < columns_; ++c, steps += shape_.chunk) {
-        if (!apart) to[c] = 0;
-        for (uint32_t t = 0; t < shape_.chunk; ++t) {
-          uint8_t& cycles = to[apart ? size_t{t} * columns_ + c : c];
-          cycles = static_cast<uint8_t>((apart ? 0 : cycles) + steps[t]);
+      if (apart) {
+        for (size_t t = 0; t < shape_.chunk; ++t) {
+          TakeEvery(steps + t, shape_.chunk, columns, to + t * columns);
         }
+      } else {
+        Kernels().chunk_sums(steps, shape_.chunk, columns, to);
       }
       break;
     case StepShape::Kind::kAlone: {
       const auto rest = static_cast<uint8_t>(apart ? 0 : (shape_.steps - 1) * idle_);
-      for (uint32_t c = 0; c < columns_; ++c) to[c] = static_cast<uint8_t>(steps[c] + rest);
-      std::fill_n(to + columns_, line_bytes() - columns_, idle_);
+      for (size_t c = 0; c < columns; ++c) to[c] = static_cast<uint8_t>(steps[c] + rest);
+      std::fill_n(to + columns, line_bytes() - columns, idle_);
       break;
     }
     case StepShape::Kind::kPasses:

@@ -132,6 +132,7 @@ class StepTable {
   std::vector<uint8_t> lines_;                       // [origin][group][table][column]
   std::vector<PassCycles> passes_;                   // [origin][group]
   std::vector<const uint8_t*> pointers_;
+  size_t lane_padding_ = 0;      // steps without input, to whole columns
   std::vector<uint8_t> most_;    // digits of each lane
   std::vector<uint8_t> steps_;   // cycles of each lane
   std::vector<uint8_t> part_;    // line of one part of a fold
