@@ -9,7 +9,7 @@
 namespace sd {
 namespace {
 
-constexpr uint64_t kMaxStored = 4 << 20;  // bytes; real layers take a tenth of it
+constexpr uint64_t kMaxStored = 1 << 20;  // bytes; real layers take a tenth of it
 
 void Raise(uint8_t* to, const uint8_t* from, size_t n) {
   for (size_t i = 0; i < n; ++i) to[i] = std::max(to[i], from[i]);

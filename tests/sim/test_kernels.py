@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 
-from sim.corpus import seeds
+from sim.corpus import configs, seeds
 from sim.kit import CONFIG
 
 from sd_tvm.accelerator.simulator import run_program
@@ -16,11 +17,13 @@ _SCRIPT = "from sim.test_kernels import digest; print(digest())"
 
 
 def digest() -> str:
-    """Hash of the results of all seeds."""
+    """Hash of the results of all seeds, and of their time and energy on bit-serial arrays."""
     total = hashlib.sha256()
     for program, operands in seeds():
         run_program(program, CONFIG, operands)
         total.update(operands[-1].tobytes())
+        for config in configs():
+            total.update(json.dumps(run_program(program, config, operands, "timed")).encode())
     return total.hexdigest()
 
 

@@ -13,7 +13,7 @@ from sim.reference import KEEP, coded_form, raw_form
 from timing import serial_reference
 from timing.asm import Timer, gemm, setw
 
-from sd_tvm.accelerator.isa.spec import AccInit, BasisKind, Mem, RowKind, WMode
+from sd_tvm.accelerator.isa.spec import MEMORIES, AccInit, BasisKind, Mem, RowKind, WMode
 from sd_tvm.accelerator.simulator import run_program
 from sd_tvm.errors import ConfigError
 
@@ -176,6 +176,50 @@ def test_digits_of_every_byte() -> None:
         assert serial_reference.booth_digits(value) <= (4 if value < 128 else 5)
     assert serial_reference.booth_digits(255) == 2
     assert serial_reference.booth_digits(0b10101010) == 5
+
+
+@pytest.mark.parametrize("domain", range(3))
+@pytest.mark.parametrize(
+    ("mode", "cg", "n_oy", "n_ox", "lanes"), [(WMode.N4, 1600, 44, 64, 4), (WMode.RAW8, 8, 40, 600, 1)]
+)
+def test_output_rows_add_up(mode: WMode, cg: int, n_oy: int, n_ox: int, lanes: int, domain: int) -> None:
+    """A GEMM takes what its output rows take alone.
+
+    The table of its rows is larger than what the simulator keeps (1 MB), that of an output row is not.
+    All blocks of 16 channels are the same words.
+    """
+    rng = np.random.default_rng(5)
+    width = n_ox + 2
+    x = rng.integers(0, 256, ((n_oy + 2) * width, 16)).astype(np.uint8)
+    x[rng.random(x.shape) < 0.8] = 0
+    if mode == WMode.RAW8:
+        form = raw_form(rng, 1, cg, 4096, 3, 3, 1)
+    else:
+        form = coded_form(
+            rng, mode, 1, cg, 4096, 3, 3, 1, kind=RowKind.TAPS, s=3, basis_kind=BasisKind.SLICE,
+            slice_blocks=0, group_tiles=1,
+        )  # fmt: skip
+    b = Builder(WORDS | {Mem.INP: len(x), Mem.CODE: len(form.code), Mem.ACC: n_oy * n_ox})
+    for mem, words in ((Mem.INP, x), (Mem.CODE, form.code), (Mem.BASIS, form.basis)):
+        b.load_all(mem, words)
+    b.add("SETW", **form.setw)
+    shape = {"n_m": 1, "n_ox": n_ox, "inp_ox": 1, "inp_oy": width, "inp_ky": width, "acc_oy": n_ox}
+    b.add("MARK", layer=1).add("GEMM", acc_init=AccInit.ZERO, n_oy=n_oy, **shape).add("MARK", layer=2)
+    for oy in range(n_oy):
+        b.add("GEMM", acc_init=AccInit.ZERO, n_oy=1, inp=oy * width, acc=oy * n_ox, **shape)
+    b.operand(np.zeros((1, 16), np.uint8))
+    room = {m.config_key: 2048 for m in MEMORIES}
+    timer = Timer(
+        overrides=SERIAL
+        | room
+        | {"sync_domain": domain, "f_lanes": lanes, "lanes_per_line": lanes, "fold_mask": 1}
+    )
+    out = run_program(b.program(), timer.text(), b.tensors, "timed")
+    together, alone = (next(r for r in out["layer_times"] if r["layer"] == i) for i in (1, 2))
+    assert together["events"]["booth_digits"] == alone["events"]["booth_digits"] > 0
+    for bound in ("mac", "port"):
+        assert together["array_cycles"][bound] == alone["array_cycles"][bound]
+    assert together["array_cycles"]["mac"] > 0
 
 
 def test_without_data_it_is_an_error() -> None:
