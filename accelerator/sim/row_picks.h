@@ -69,8 +69,10 @@ class RowPicks {
   void SplitValues(const PickedGemm& gemm, const StepTable& table);
   void ListShared(const PickedGemm& gemm);
 
+  /*! \brief All that sets depend on but the key. */
   using Shape = std::array<uint64_t, 6>;
-  Shape shape_{};  // all that sets depend on but the key
+
+  Shape shape_{};
   std::vector<std::unique_ptr<RowSet>> sets_;
   std::vector<RowUse> uses_;
   std::vector<uint8_t> key_;
@@ -80,8 +82,7 @@ class RowPicks {
   std::vector<uint8_t> values_;  // digits of rows: [block of 16][byte][row]
   size_t value_bytes_ = 0;
   std::vector<std::vector<uint32_t>> shared_;  // rows of each shared pattern
-  /*! \brief Slots of the filters of a group that differ: [list][slot], and where a list's rows
-   * are: added to their columns. */
+  /*! \brief Not N:16: (first column, row in each slot) of the filters of a group that differ. */
   std::vector<std::pair<uint32_t, std::vector<uint32_t>>> lists_;
   std::vector<uint64_t> places_;  // plane << 32 | column of the rows of a pass
 };

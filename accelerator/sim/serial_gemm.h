@@ -29,8 +29,6 @@ class SerialArray {
                     bool is_signed, const WeightGeometry& geometry, const Memories& memories);
 
  private:
-  struct Operands;
-
   void AddPasses(const GemmPlan& plan, const isa::Gemm& gemm, uint32_t filters, GemmData* data);
   void AddRows(const GemmPlan& plan, const isa::Gemm& gemm, const std::vector<RowUse>& uses,
                GemmData* data);

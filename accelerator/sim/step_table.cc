@@ -11,10 +11,12 @@ namespace {
 
 constexpr uint64_t kMaxStored = 1 << 20;  // bytes; real layers take a tenth of it
 
+/*! \brief The larger of each two bytes. */
 void Raise(uint8_t* to, const uint8_t* from, size_t n) {
   for (size_t i = 0; i < n; ++i) to[i] = std::max(to[i], from[i]);
 }
 
+/*! \brief n bytes, `stride` apart. */
 void TakeEvery(const uint8_t* from, size_t stride, size_t n, uint8_t* to) {
   for (size_t i = 0; i < n; ++i) to[i] = from[i * stride];
 }
