@@ -51,12 +51,12 @@ METHOD = """
 - N:16, rows of three channels: pmaddwd with rebuilt weights over 64 pixels, zero rows left out.
 - Everything else (16:16, few pixels, other rows, groups, weights beyond int16): rebuilt weights, 16 filters
   at a time.
-- Bit-serial time: Booth digits of an input word are counted when a GEMM first reads it and the word was
-  written since (pshufb). What a line does with a row depends on the row's inputs only: the most digits of 8
-  pixels, channel by channel (pmaxub), once an input row, for all filters, kernel rows and GEMMs that read it. A
-  pass is as slow as the slowest row that any of its 64 filters keeps; which rows those are is an OR of their
-  indices. Energy needs the digits of each row times the filters that keep it: a sum over the indices
-  (pshufb as a table of the row's digits, psadbw).
+- Bit-serial time: Booth digits of an input word are counted when a GEMM first reads it after a write
+  (pshufb). What a line does with a row depends on the row's inputs only: the most digits of 8 pixels, channel
+  by channel (pmaxub), once an input row for all filters, kernel rows and GEMMs that read it. A pass is as
+  slow as the slowest row that any of its 64 filters keeps; which rows those are is an OR of their indices.
+  Energy needs the digits of each row times the filters that keep it: a sum over the indices (pshufb as a
+  table of the row's digits, psadbw).
 - Without AVX2 (or with `SD_KERNELS=portable`) plain C++ gives the same bits.
 """
 
