@@ -48,7 +48,8 @@ def train(
     )
     hooks = [hook for module in model.modules() for hook in _in_float32(module)]
     measure = loss or (lambda logits, labels, _images: fn.cross_entropy(logits, labels))
-    state = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    state: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    state |= {} if handle is None else {"handle": handle}
     done = _restore(checkpoint, state, generator)
     follow = handle.follow(optimizer) if handle is not None else None
     hooks += [follow] if follow is not None else []

@@ -53,7 +53,7 @@ class Course:
 
 
 def distilling_loss(teacher: nn.Module) -> Any:
-    """Half cross-entropy, half divergence from the float32 network's softened answers (Hinton et al. 2015)."""
+    """Half cross-entropy, half divergence from the float32 network's soft answers (Hinton et al. 2015)."""
 
     def loss(logits: torch.Tensor, labels: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -151,7 +151,7 @@ def exact(handle: training.handle.Handle, model: sd_tvm.CompressedModel) -> bool
 
 
 def integer_accuracy(model: sd_tvm.CompressedModel, test: Split) -> float:
-    """Part of the test images answered right with integer layers and 8-bit activations, as compiled for the CPU."""
+    """Part of the test images that integer layers and 8-bit activations answer right, on the CPU."""
     runner = Runner(compile_module(model, "llvm").executable)
     images = test.normalized().numpy()
     right = 0

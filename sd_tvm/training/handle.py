@@ -79,9 +79,9 @@ class Handle:
 
     def begin_epoch(self, epoch: int) -> None:
         """Call before epoch ``epoch``, counted from 0: fits bases anew, and prunes on schedule."""
-        before, self._epoch = self._epoch, epoch
+        self._epoch = epoch
         hold = self.options.hold_bases
-        held = hold is not None and epoch >= hold and self.rows_at(before) == self.rows_at(epoch)
+        held = hold is not None and epoch >= hold and self.rows_at(epoch - 1) == self.rows_at(epoch)
         if epoch == 0 or self._frozen or self.options.mode == "project":
             return
         if not held:
@@ -118,6 +118,15 @@ class Handle:
     def freeze(self, *, frozen: bool = True) -> None:
         """Stop the codes (or let them go on), so that batch norm and biases settle around fixed weights."""
         self._frozen = frozen
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs beside the model's ``state_dict``, which holds the codes."""
+        return {"steps": self._steps, "epoch": self._epoch, "moved": self.moved, "frozen": self._frozen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        self._steps, self._epoch = int(state["steps"]), int(state["epoch"])
+        self.moved, self._frozen = int(state["moved"]), bool(state["frozen"])
 
     def _fit(self) -> None:
         rows = self.rows_at(self._epoch)

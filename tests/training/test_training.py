@@ -240,6 +240,8 @@ def test_state_dict_brings_everything_back() -> None:
     other = training.attach(twin, recipe("4:16", basis="codebook", bases=4))
     train(model, handle, epochs=1)
     twin.load_state_dict(model.state_dict())
+    other.load_state_dict(handle.state_dict())
+    assert other.moved == handle.moved > 0
     for name, weight in handle.weights.items():
         assert np.array_equal(weight.dequantize(), other.weights[name].dequantize())
     x = torch.from_numpy(IMAGES)
