@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.errors import BudgetError
     from sd_tvm.model import CompressedModel
     from sd_tvm.recipe import LayerPlan, Recipe
     from sd_tvm.relay_passes._weights import WeightedLayer
-    from sd_tvm.tradeoff.budget import Budget
+    from sd_tvm.tradeoff.goal import Budget
     from sd_tvm.weights.tensor import Weight
 
 _LOG = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def compress(
     calibration: Any = None,
     budget: Mapping[str, float] | None = None,
     weights: Mapping[str, Weight] | None = None,
+    config: AcceleratorConfig | str | Path | None = None,
     progress: Progress | None = None,
 ) -> CompressedModel:
     """Compress a trained network.
@@ -52,9 +54,16 @@ def compress(
         Representative inputs, no labels: an array with examples along its first axis, or an iterable of
         examples. None: weights are fitted without data and activation scales are computed at run time.
     budget
-        Instead of a recipe: ``{"size": 7.0}``, the file is to be at least 7 times smaller than float32. Each
-        layer's form is then chosen by its measured error (:mod:`sd_tvm.tradeoff`); needs calibration data,
-        at least two examples, better 50. The chosen recipe is stored with the model.
+        Instead of a recipe, what is allowed: ``size`` (a ratio: the file is at least so many times smaller
+        than float32), ``cycles``, ``energy`` (microjoules; both of one example on the accelerator), or any of
+        these together; or ``max_drop`` alone (points of held-out examples whose largest output may change;
+        the smallest such file is made). Each layer's form is chosen by its measured effect on the network's
+        outputs (:mod:`sd_tvm.tradeoff`); needs calibration data, at least two examples, better some hundred.
+        The chosen recipe is stored with the model.
+    config
+        Accelerator configuration, its name or YAML file: that of the cycles and energy of a budget (None: the
+        default one). If given, layers that SD form makes slower there are warned of, and the report has their
+        cycles.
     weights
         Layer name -> weight that is compressed already, by retraining: :mod:`sd_tvm.training` passes its own.
         The model holds what these rebuild. They keep their codes, batch norm goes into their scales, and no
@@ -76,6 +85,8 @@ def compress(
         If the recipe is invalid or one of its patterns matches nothing.
     CalibrationError
         If the calibration data do not fit the model.
+    ConfigError
+        If the configuration does not exist, is invalid, or is bit-serial (its time depends on data).
     BudgetError
         If the budget is invalid, comes with a recipe or without calibration data, or cannot be met.
     """
@@ -85,6 +96,7 @@ def compress(
 
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load("default" if recipe is None else recipe)
     goal = None if budget is None else _checked_budget(budget, recipe, calibration)
+    machine = _machine(config, goal)
     if goal is not None and weights is not None:
         raise _budget_with_weights()
     report = progress or (lambda _step, _done, _total: None)
@@ -96,19 +108,21 @@ def compress(
     if weights is not None:
         return _with_weights(mod, weights, calibration, chosen, report)
     if calibration is None:
-        return _warned(_store(mod, *_without_data(mod, chosen, report), chosen, (NOT_CALIBRATED,)))
+        facts = _slower(mod, chosen, machine)
+        return _warned(_store(mod, *_without_data(mod, chosen, report), chosen, (NOT_CALIBRATED,), facts))
     examples = examples_of(calibration)
     mod = _calibrated(mod, examples, chosen, report)
     if goal is not None:
         from sd_tvm.tradeoff.budget import compress_to_budget
 
-        return _warned(compress_to_budget(mod, examples, goal, report, _store))
+        return _warned(compress_to_budget(mod, examples, goal, report, _store, machine))
+    facts = _slower(mod, chosen, machine)
     if chosen.solver.method == "official":
-        return _warned(_store(mod, *_without_data(mod, chosen, report), chosen))
+        return _warned(_store(mod, *_without_data(mod, chosen, report), chosen, (), facts))
     from sd_tvm.calibration.sequential import fit_in_order
 
     fitted = fit_in_order(mod, examples, chosen, report)
-    return _warned(_store(fitted.module, fitted.weights, fitted.errors, chosen))
+    return _warned(_store(fitted.module, fitted.weights, fitted.errors, chosen, (), facts))
 
 
 def _with_weights(
@@ -152,7 +166,7 @@ def _warned(model: CompressedModel) -> CompressedModel:
 
 def _checked_budget(budget: Any, recipe: Any, calibration: Any) -> Budget:
     from sd_tvm.errors import BudgetError
-    from sd_tvm.tradeoff.budget import Budget
+    from sd_tvm.tradeoff.goal import Budget
 
     goal = Budget.parse(budget)
     if recipe is not None:
@@ -166,6 +180,25 @@ def _checked_budget(budget: Any, recipe: Any, calibration: Any) -> Budget:
             fix="pass calibration=",
         )
     return goal
+
+
+def _machine(config: Any, goal: Budget | None) -> AcceleratorConfig | None:
+    """The accelerator whose costs are asked for, None if none are."""
+    if config is None and (goal is None or not goal.on_accelerator):
+        return None
+    from sd_tvm.tradeoff.cost import machine_of
+
+    return machine_of(config)
+
+
+def _slower(mod: Any, recipe: Recipe, machine: AcceleratorConfig | None) -> Mapping[str, Mapping[str, Any]]:
+    """Cycles of each layer on the accelerator, and a warning where int8 would take fewer."""
+    if machine is None:
+        return {}
+    from sd_tvm.relay_passes._weights import weighted_layers
+    from sd_tvm.tradeoff.cost import cycle_facts
+
+    return cycle_facts(mod, recipe.plan([layer.info for layer in weighted_layers(mod)]), machine)
 
 
 def examples_of(calibration: Any) -> Any:
@@ -248,8 +281,13 @@ def _store(
         name: QParams(q.scale, q.zero_point, q.dtype) for name, q in graph_activations(mod).items()
     }
     rows = [
-        _row(nodes[layer.var], layer, plans[layer.info.name], errors.get(layer.info.name))
-        | dict((facts or {}).get(layer.info.name, {}))
+        _row(
+            nodes[layer.var],
+            layer,
+            plans[layer.info.name],
+            errors.get(layer.info.name),
+            (facts or {}).get(layer.info.name, {}),
+        )
         for layer in layers
     ]
     notes += tuple(f"{row['node']}: {row['warning']}" for row in rows if "warning" in row)
@@ -272,7 +310,9 @@ def _shared(layers: Sequence[WeightedLayer]) -> tuple[str, ...]:
     )
 
 
-def _row(name: str, layer: WeightedLayer, plan: LayerPlan, error: float | None) -> dict[str, Any]:
+def _row(
+    name: str, layer: WeightedLayer, plan: LayerPlan, error: float | None, facts: Mapping[str, Any]
+) -> dict[str, Any]:
     from sd_tvm.tradeoff.warn import larger_than_int8
 
     row: dict[str, Any] = {
@@ -284,7 +324,8 @@ def _row(name: str, layer: WeightedLayer, plan: LayerPlan, error: float | None) 
     }
     if error is not None:
         row["relative_output_error"] = round(error, 6)
+    row |= facts
     larger = larger_than_int8(plan.sd_bytes, plan.int8_bytes) if plan.kind == "sd" and plan.sd_bytes else None
-    if larger:
-        row["warning"] = larger
+    if larger and larger not in row.get("warning", ""):
+        row["warning"] = "; ".join(w for w in (larger, row.get("warning")) if w)
     return row

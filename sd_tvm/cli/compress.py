@@ -12,18 +12,35 @@ from sd_tvm.cli import console, inputs
 
 
 def compress(
-    model: Annotated[str, typer.Argument(help="A .pt2 or .onnx file, or package.module:callable.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A .pt2 or .onnx file, package.module:callable, or efficientnet_lite0."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .sd file to write.")],
     recipe: Annotated[
         str | None, typer.Option(help="Name of a preset, or a YAML file.  [default: default]")
     ] = None,
     calibration: Annotated[
         str | None,
-        typer.Option(help=f"Representative inputs, without labels: {inputs.KINDS}. Default: not calibrated."),
+        typer.Option(
+            help=f"Representative inputs, without labels: {inputs.KINDS}, or {inputs.FOLDER}. "
+            "Default: not calibrated."
+        ),
     ] = None,
+    preprocess: Annotated[str | None, typer.Option(help=inputs.PREPROCESS)] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Instead of a recipe: size=7, a file 7 times smaller than float32, or more."),
+        typer.Option(
+            help="Instead of a recipe: size=7 (the file is 7 times smaller than float32), cycles=N, "
+            "energy=MICROJOULES (both of one example on the accelerator), or several of these; or "
+            "max_drop=POINTS alone (per cent of held-out examples whose answer may change)."
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="Accelerator configuration (name or YAML file): of cycles and energy, and warnings."
+        ),
     ] = None,
     storage: Annotated[
         str, typer.Option(help="plain, or entropy: a smaller file, which needs sd-tvm\\[entropy] to be read.")
@@ -38,14 +55,15 @@ def compress(
     inputs.check_folder_of(output)
     limits = inputs.parse_budget(budget)
     stored_as = inputs.parse_storage(storage)
-    examples = None if calibration is None else inputs.read_arrays(calibration)
+    examples = inputs.read_examples(calibration, model, preprocess)
     with console.progress() as report:
         compressed = sd_tvm.compress(
             model,
             inputs.parse_shape(shape),
             recipe=None if recipe is None else sd_tvm.Recipe.load(recipe),
-            calibration=examples[0] if examples and len(examples) == 1 else examples,
+            calibration=examples,
             budget=limits,
+            config=config,
             progress=report,
         )
         size = compressed.save(output, storage=stored_as)

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
 #: What ``--input`` and ``--calibration`` accept, for help texts and messages.
 KINDS = "a .npy or .npz file, or 'package.module:function' that returns an array or a list of arrays"
+#: What ``--calibration`` accepts beside these.
+FOLDER = "a folder of .jpg and .png images"
+#: Help of ``--preprocess``.
+PREPROCESS = (
+    "For a folder of images: what makes an input of uint8 (H, W, 3), package.module:function or the name of "
+    "a model that comes with sd-tvm. [default: `preprocess` of the module that the model comes from]"
+)
 
 
 def read_arrays(source: str) -> list[Any]:
@@ -43,6 +50,46 @@ def read_arrays(source: str) -> list[Any]:
     raise OptionError(
         f"cannot read inputs from {source!r}", expected=KINDS, fix="save the data with numpy.save"
     )
+
+
+def read_examples(source: str | None, model: str, preprocess: str | None = None) -> Any:
+    """Calibration data: an array, a list of arrays or a folder of images; None for None.
+
+    Parameters
+    ----------
+    source
+        One of :data:`KINDS`, or :data:`FOLDER`.
+    model
+        The model, as on the command line; it may bring the preprocessing of images.
+    preprocess
+        Name of the preprocessing, for a folder.
+
+    Raises
+    ------
+    OptionError
+        If it does not exist or is something else, or if nothing says how images become inputs.
+    CalibrationError
+        If a folder has no images.
+    """
+    from sd_tvm.data.folder import ImageFolder, preprocessing_of
+
+    if source is None or not Path(source).is_dir():
+        if preprocess is not None:
+            raise OptionError(
+                f"--preprocess {preprocess!r} without a folder of images",
+                expected=f"--calibration with {FOLDER}",
+                fix="leave it out",
+            )
+        examples = None if source is None else read_arrays(source)
+        return examples[0] if examples and len(examples) == 1 else examples
+    chosen = preprocess if preprocess is not None else preprocessing_of(model)
+    if chosen is None:
+        raise OptionError(
+            f"nothing says how the images of {source!r} become inputs of {model!r}",
+            expected="--preprocess package.module:function",
+            fix="name the function that takes uint8 (H, W, 3) and returns the network's input",
+        )
+    return ImageFolder(source, chosen)
 
 
 def _call(source: str) -> list[Any]:
@@ -125,7 +172,11 @@ def parse_budget(text: str | None) -> dict[str, float] | None:
         except ValueError:
             number = None
         if not key.strip() or not equals or number is None or key.strip() in budget:
-            raise OptionError(f"--budget {text!r}", expected="quantity=number, like size=7", fix="correct it")
+            raise OptionError(
+                f"--budget {text!r}",
+                expected="quantity=number, like size=7 or cycles=400000,energy=300",
+                fix="correct it",
+            )
         budget[key.strip()] = number
     return budget
 

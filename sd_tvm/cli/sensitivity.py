@@ -12,14 +12,21 @@ from sd_tvm.cli import console, inputs
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sd_tvm.tradeoff import SensitivityReport
+    from sd_tvm.tradeoff import OptionRow, SensitivityReport
 
 
 def sensitivity(
     model: Annotated[str, typer.Argument(help="Whatever `compress` accepts.")],
     calibration: Annotated[
-        str, typer.Option(help=f"Representative inputs, without labels, at least two: {inputs.KINDS}.")
+        str,
+        typer.Option(
+            help=f"Representative inputs, without labels, at least two: {inputs.KINDS}, or {inputs.FOLDER}."
+        ),
     ],
+    preprocess: Annotated[str | None, typer.Option(help=inputs.PREPROCESS)] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Accelerator configuration: adds cycles and energy of each option.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write sensitivity.json and .html into this folder."),
@@ -36,13 +43,14 @@ def sensitivity(
     import sd_tvm
     from sd_tvm.tradeoff.files import write_sensitivity
 
-    examples = inputs.read_arrays(calibration)
+    examples = inputs.read_examples(calibration, model, preprocess)
     with console.progress() as progress:
         report = sd_tvm.sensitivity(
             model,
-            examples[0] if len(examples) == 1 else examples,
+            examples,
             example_inputs=inputs.parse_shape(shape),
             options=option or None,
+            config=config,
             title=f"Sensitivity: {model}",
             progress=progress,
         )
@@ -61,7 +69,7 @@ def sensitivity(
 
 
 def _table(report: SensitivityReport) -> Table:
-    """One line a layer: error and bytes of each option."""
+    """One line a layer: effect on the network's outputs and bytes of each option."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
@@ -70,8 +78,12 @@ def _table(report: SensitivityReport) -> Table:
     table.add_column("layer")
     table.add_column("shape")
     for row in report.layers[0].options:
-        table.add_column(f"{row.option}\nerror, bytes", justify="right")
+        table.add_column(f"{row.option}\neffect, bytes", justify="right")
     for layer in report.layers:
-        cells = [f"{o.error:.2g}, {o.nbytes:,}{' !' if o.warnings else ''}" for o in layer.options]
+        cells = [f"{_effect(o)}, {o.nbytes:,}{' !' if o.warnings else ''}" for o in layer.options]
         table.add_row(escape(layer.name), "x".join(map(str, layer.shape)), *cells)
     return table
+
+
+def _effect(row: OptionRow) -> str:
+    return "–" if row.effect is None else f"{row.effect:.2g}"

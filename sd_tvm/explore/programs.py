@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sd_tvm.accelerator.config import AcceleratorConfig
+
+if TYPE_CHECKING:
+    from sd_tvm.accelerator.saved import SavedProgram
 
 
 @dataclass(frozen=True)
@@ -53,32 +56,14 @@ def compile_programs(model: Any, config: AcceleratorConfig, *, offload: Any = No
     OptionError
         If no layer runs on the accelerator.
     """
-    from sd_tvm import backend
-    from sd_tvm._tvm import relax
-    from sd_tvm.accelerator.saved import saved_programs
     from sd_tvm.errors import OptionError
-    from sd_tvm.execute import read_module
-    from sd_tvm.relay_passes.offload import EXTERNAL_MODS, Offload
-    from sd_tvm.relay_passes.pipeline import to_integer
     from sd_tvm.relay_passes.report import node_reports
 
-    backend.register()
-    mod = read_module(model)
-    for step in (*to_integer(mod), offload or Offload(config)):
-        mod = step(mod)
-    modules = mod.attrs.get(EXTERNAL_MODS, [])
-    code = {p.name: p for module in modules for p in saved_programs(module)}
+    found, mod = compiled_programs(model, config, offload=offload)
     counts: dict[bytes, int] = {}
-    layers = 0
-
-    def visit(expr: Any) -> None:
-        nonlocal layers
-        if isinstance(expr, relax.ExternFunc) and str(expr.global_symbol) in code:
-            found = code[str(expr.global_symbol)]
-            counts[found.program] = counts.get(found.program, 0) + 1
-            layers += len(found.layers)
-
-    relax.analysis.post_order_visit(mod["main"], visit)
+    for program in found:
+        counts[program.program] = counts.get(program.program, 0) + 1
+    layers = sum(len(program.layers) for program in found)
     if not counts:
         raise OptionError(
             "no layer of the model runs on the accelerator",
@@ -90,3 +75,33 @@ def compile_programs(model: Any, config: AcceleratorConfig, *, offload: Any = No
         if row.target == "cpu-integer":
             on_cpu.setdefault(row.layer, row.source_name)
     return ModelPrograms(tuple(counts.items()), tuple(on_cpu.values()), layers)
+
+
+def compiled_programs(
+    model: Any, config: AcceleratorConfig, *, offload: Any = None
+) -> tuple[list[SavedProgram], Any]:
+    """The program of each call of ``main`` in order (none if no layer fits), and the compiled module.
+
+    Parameters and errors are those of :func:`compile_programs`.
+    """
+    from sd_tvm import backend
+    from sd_tvm._tvm import relax
+    from sd_tvm.accelerator.saved import saved_programs
+    from sd_tvm.execute import read_module
+    from sd_tvm.relay_passes.offload import EXTERNAL_MODS, Offload
+    from sd_tvm.relay_passes.pipeline import to_integer
+
+    backend.register()
+    mod = read_module(model)
+    for step in (*to_integer(mod), offload or Offload(config)):
+        mod = step(mod)
+    modules = mod.attrs.get(EXTERNAL_MODS, [])
+    code = {p.name: p for module in modules for p in saved_programs(module)}
+    calls: list[SavedProgram] = []
+
+    def visit(expr: Any) -> None:
+        if isinstance(expr, relax.ExternFunc) and str(expr.global_symbol) in code:
+            calls.append(code[str(expr.global_symbol)])
+
+    relax.analysis.post_order_visit(mod["main"], visit)
+    return calls, mod

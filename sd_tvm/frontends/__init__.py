@@ -18,7 +18,7 @@ from sd_tvm.errors import UnsupportedModelError
 #: What load_model accepts, for messages and documentation.
 SOURCES = (
     "a torch.nn.Module with example_inputs, a torch.export.ExportedProgram, a path to a .pt2 or .onnx file, "
-    "'module:callable', or a Relax IRModule"
+    "'module:callable', a name of sd_tvm.models, or a Relax IRModule"
 )
 
 
@@ -30,8 +30,8 @@ def load_model(source: Any, example_inputs: Sequence[Any] | Any | None = None) -
     source
         A torch module (exported with ``example_inputs``), an ExportedProgram, the path of a ``.pt2`` or
         ``.onnx`` file, ``"package.module:callable"`` (the callable takes nothing and returns a torch module,
-        a pair (module, example_inputs), an ExportedProgram or an IRModule), or an IRModule whose weights
-        are constants.
+        a pair (module, example_inputs), an ExportedProgram or an IRModule), the name of a network of
+        :mod:`sd_tvm.models`, or an IRModule whose weights are constants.
     example_inputs
         Tensor(s) or array(s) that fix the input shapes. Needed for a torch module; for ONNX they replace
         symbolic dimensions.
@@ -78,6 +78,10 @@ def load_model(source: Any, example_inputs: Sequence[Any] | Any | None = None) -
 
 
 def _from_text(text: str, example_inputs: Any) -> Any:
+    from sd_tvm.models import names, spec
+
+    if text in names():
+        text = spec(text)
     suffix = Path(text).suffix.lower()
     if suffix in (".pt2", ".onnx"):
         if not Path(text).is_file():

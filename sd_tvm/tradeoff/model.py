@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 #: Raised when a field of the JSON form changes its meaning or goes away.
-SENSITIVITY_SCHEMA_VERSION = 1
+SENSITIVITY_SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,12 @@ class OptionRow:
         fit has not seen (on those it has seen if there is only one example).
     fit_error
         The same on the examples of the fit.
+    effect, effect_spread
+        What the layer alone in this option does to the network's outputs: squared change over the variance of
+        the outputs, mean over some examples that the fit has not seen, and standard error of this mean. None
+        for options that cannot be a choice: another one of the layer costs no more and errs no more.
     nbytes
-        Packed bytes as kernels and accelerator read them: codes, row indices, bases, ids, table of 16 codes,
-        scales, with their padding. (A file holds each table once, so 16 bytes less.)
+        Bytes in a file: codes, row indices, bases, ids, scales, with their padding.
     bits_per_weight
         ``8 * nbytes`` over the weights of the dense layer.
     sparsity
@@ -34,8 +37,11 @@ class OptionRow:
     shift_add_macs
         Multiplications of one example whose factor is a coefficient (at most two powers of two, hence shifts
         and an add): output positions times non-zero coefficients. 0 for int8.
-    next_option, next_bytes, next_error
-        One step further: the next smaller option worth taking, the bytes it saves and the error it adds;
+    cycles, energy_fj
+        Of the layer on an accelerator, one example; None without a configuration, and where the layer does
+        not run there.
+    next_option, next_bytes, next_effect
+        One step further: the next smaller option worth taking, the bytes it saves and the effect it adds;
         empty, 0 and 0 when there is none.
     warnings
         What the user should know of this option of this layer.
@@ -52,15 +58,29 @@ class OptionRow:
     bits_per_weight: float
     sparsity: float
     shift_add_macs: int
+    effect: float | None = None
+    effect_spread: float = 0.0
+    cycles: int | None = None
+    energy_fj: int | None = None
     next_option: str = ""
     next_bytes: int = 0
-    next_error: float = 0.0
+    next_effect: float = 0.0
     warnings: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float | None:
         """Error on new examples over the error on the fitted ones; None where the latter is zero."""
         return self.error / self.fit_error if self.fit_error > 0 else None
+
+    @property
+    def risk(self) -> float:
+        """Effect and its standard error: what budgets minimise, so that a badly measured option pays."""
+        return (self.effect or 0.0) + self.effect_spread
+
+    @property
+    def costs(self) -> tuple[int, ...]:
+        """Bytes, and cycles and energy where they are known."""
+        return (self.nbytes, *(c for c in (self.cycles, self.energy_fj) if c is not None))
 
 
 @dataclass(frozen=True)
@@ -100,6 +120,27 @@ class LayerSensitivity:
         found = [i for i, o in enumerate(self.options) if o.kind == "int8" or o.nbytes < self.int8_bytes]
         return found or list(range(len(self.options)))
 
+    def undominated(self) -> list[int]:
+        """Indices of the usable options that no other one beats in all costs and in error."""
+        usable = self.usable()
+        keys = {i: (*self.options[i].costs, self.options[i].error) for i in usable}
+
+        def beaten(i: int) -> bool:
+            mine = keys[i]
+            return any(
+                len(keys[j]) == len(mine)
+                and all(a <= b for a, b in zip(keys[j], mine, strict=True))
+                and (keys[j] != mine or j < i)
+                for j in usable
+                if j != i
+            )
+
+        return [i for i in usable if not beaten(i)]
+
+    def candidates(self) -> list[int]:
+        """Indices of the options whose effect was measured: those among which a budget chooses."""
+        return [i for i, o in enumerate(self.options) if o.effect is not None]
+
 
 @dataclass(frozen=True)
 class SensitivityReport:
@@ -109,8 +150,10 @@ class SensitivityReport:
     ----------
     title
         Heading.
-    examples, held_out
-        Calibration examples, and how many of them no fit has seen.
+    examples, held_out, watched
+        Calibration examples, how many of them no fit has seen, and on how many effects were measured.
+    target
+        Accelerator configuration that cycles and energy are of; empty: none.
     layers
         In network order.
     notes
@@ -122,6 +165,8 @@ class SensitivityReport:
     title: str
     examples: int
     held_out: int
+    watched: int
+    target: str
     layers: tuple[LayerSensitivity, ...]
     notes: tuple[str, ...]
     versions: dict[str, str]

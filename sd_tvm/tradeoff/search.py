@@ -15,6 +15,61 @@ import numpy as np
 #: (bytes, error) of one option.
 Point = tuple[int, float]
 MAX_STATES = 1 << 18
+#: With several limits: states of the table, and searches for the prices of the others.
+_STATES, _SEARCHES = 1 << 14, 24
+
+
+def choose_within(
+    costs: Sequence[Sequence[Sequence[int]]], errors: Sequence[Sequence[float]], limits: Sequence[int]
+) -> list[int] | None:
+    """Index of the option of each layer, with several costs limited at once.
+
+    With one limit this is :func:`choose`. With more, the first is kept by :func:`choose` and the others by a
+    price that is added to the errors and searched by bisection: what is found is within all limits, but need
+    not be the best, and something tight may be missed.
+
+    Parameters
+    ----------
+    costs
+        For each limit, for each layer, the costs of its options.
+    errors
+        For each layer the errors of its options.
+    limits
+        Largest sum of each cost.
+    """
+
+    def found(price: float, **options: int) -> list[int] | None:
+        points = []
+        for i, own in enumerate(errors):
+            extra = [
+                sum(max(c[i][j], 0) / max(limit, 1) for c, limit in zip(costs[1:], limits[1:], strict=True))
+                for j in range(len(own))
+            ]
+            points.append([(costs[0][i][j], own[j] + price * extra[j]) for j in range(len(own))])
+        return choose(points, limits[0], **options)
+
+    def within(choice: Sequence[int]) -> bool:
+        return all(
+            sum(own[j] for own, j in zip(cost, choice, strict=True)) <= limit
+            for cost, limit in zip(costs[1:], limits[1:], strict=True)
+        )
+
+    if len(limits) == 1:
+        return found(0.0)
+    best, low, high = None, 0.0, max((max(own) - min(own) for own in errors), default=0.0) or 1.0
+    for turn in range(_SEARCHES):
+        price = 0.0 if turn == 0 else high if best is None else (low + high) / 2
+        choice = found(price, max_states=_STATES)
+        if choice is None:
+            return None
+        if within(choice):
+            best, high = choice, price
+            if turn == 0:
+                break
+        else:
+            low = price
+            high = high if best is not None else max(high, price) * (4 if turn else 1)
+    return best
 
 
 def choose(

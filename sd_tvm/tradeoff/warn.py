@@ -17,7 +17,16 @@ def larger_than_int8(nbytes: int, int8_bytes: int) -> str | None:
     return f"SD form takes {nbytes:,} bytes, int8 {int8_bytes:,}: this layer got no smaller"
 
 
-def warnings_of(layer: LayerSensitivity, row: OptionRow, *, held_out: bool) -> tuple[str, ...]:
+def slower_than_int8(cycles: int | None, int8_cycles: int | None, target: str) -> str | None:
+    """The sentence for an SD form that an accelerator runs slower than int8, None if it does not."""
+    if cycles is None or int8_cycles is None or cycles <= int8_cycles:
+        return None
+    return f"SD form takes {cycles:,} cycles on {target}, int8 {int8_cycles:,}: this layer runs slower"
+
+
+def warnings_of(
+    layer: LayerSensitivity, row: OptionRow, *, held_out: bool, target: str = ""
+) -> tuple[str, ...]:
     """What the user should know of one option of one layer.
 
     Parameters
@@ -26,6 +35,8 @@ def warnings_of(layer: LayerSensitivity, row: OptionRow, *, held_out: bool) -> t
         The layer and the option.
     held_out
         Whether the error was measured on examples that the fit has not seen.
+    target
+        Configuration that cycles are of.
     """
     if row.kind != "sd":
         return ()
@@ -33,6 +44,10 @@ def warnings_of(layer: LayerSensitivity, row: OptionRow, *, held_out: bool) -> t
     larger = larger_than_int8(row.nbytes, layer.int8_bytes)
     if larger:
         found.append(larger)
+    raw = next((other.cycles for other in layer.options if other.kind == "int8"), None)
+    slower = slower_than_int8(row.cycles, raw, target)
+    if slower:
+        found.append(slower)
     gap = row.gap
     if held_out and gap is not None and gap > GAP_LIMIT and row.error > HARMLESS:
         found.append(

@@ -35,3 +35,18 @@ def data(count: int = 24) -> np.ndarray:
     generator = np.random.default_rng(5)
     mix = generator.normal(size=(6, 16))
     return np.einsum("nkhw,kc->nchw", generator.normal(size=(count, 6, 6, 6)), mix).astype(np.float32)
+
+
+def images() -> list[tuple[str, np.ndarray]]:
+    """(name, uint8 (H, W, 3)) of pictures, not in the order of their names."""
+    generator = np.random.default_rng(2)
+    return [
+        (name, generator.integers(0, 256, (8, 10, 3), dtype=np.uint8))
+        for name in ("b.png", "a/z.PNG", "c.png", "a/b.png")
+    ]
+
+
+def preprocess(image: np.ndarray) -> np.ndarray:
+    """Input of the network: the corner of a picture, its three channels repeated."""
+    corner = image[:6, :6].astype(np.float32).transpose(2, 0, 1) / 64 - 2
+    return np.ascontiguousarray(np.resize(corner, SHAPE))
