@@ -179,4 +179,6 @@ def test_memory_is_bounded_on_hostile_sizes() -> None:
     ):
         with pytest.raises(FormatError):
             loads(DAMAGES[kind][0](GOOD))
+    with pytest.raises(FormatError, match="absurd"):  # an entropy coder would decode any number of weights
+        loads(DAMAGES["absurd_weight_shape"][0](dumps(sample(), "entropy")))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
