@@ -29,7 +29,7 @@ def place(
     layers: Sequence[WeightedLayer],
     weights: Mapping[str, Weight],
     least: Mapping[str, F64] | None = None,
-) -> tuple[dict[str, Weight], dict[str, str]]:
+) -> tuple[dict[str, Weight], dict[str, str], list[str]]:
     """Given weights with the scales that the graph's layers have.
 
     Folded batch norm multiplies each filter by a factor; it goes into the filter's scale, and a negative
@@ -49,12 +49,13 @@ def place(
     Returns
     -------
     tuple
-        Weights by the graph's layer names, and notes on layers whose codes could not all be kept.
+        Weights by the graph's layer names; notes by the same names on layers whose codes could not all be
+        kept; and the given names that no compressible layer of the graph has.
 
     Raises
     ------
     RecipeError
-        If a name is no layer of the graph.
+        If no name is a layer of the graph.
     NumericsError
         If a layer's float weight is not a multiple, filter by filter, of what the given one rebuilds.
     """
@@ -73,14 +74,13 @@ def place(
         if changed:
             notes[name] = f"{changed} filters next to zero were rounded, so that their bias fits an integer"
         found[name] = raised
-    left = sorted(set(weights) - used)
-    if left:
+    if not used:
         raise RecipeError(
-            f"weights of {left[:5]}, which are no layers of the imported network",
+            f"weights of {sorted(weights)[:5]}, which are no layers of the imported network",
             expected=f"names among {[layer.info.name for layer in layers][:8]}",
-            fix="give the weights of this very model, and only of layers that its forward runs",
+            fix="give the weights of this very model",
         )
-    return found, notes
+    return found, notes, sorted(set(weights) - used)
 
 
 def least_scales(mod: IRModule) -> dict[str, F64]:

@@ -135,7 +135,7 @@ def _with_weights(
     notes: tuple[str, ...] = (NOT_CALIBRATED.partition(" and weights")[0],)
     if calibration is not None:
         mod, notes = _calibrated(mod, examples_of(calibration), recipe, report), ()
-    given, rounded = place(weighted_layers(mod), weights, least_scales(mod))
+    given, rounded, left = place(weighted_layers(mod), weights, least_scales(mod))
     others, _ = _without_data(mod, recipe, report, set(given))
     facts: dict[str, dict[str, Any]] = {
         name: {"kind": "int8" if isinstance(weight, RawWeight) else "sd", "reason": "trained in this form"}
@@ -143,6 +143,9 @@ def _with_weights(
     }
     for name, note in rounded.items():
         facts[name]["warning"] = note
+    if left:
+        notes += (f"{', '.join(left)}: no layer that can be compressed; what their codes rebuild is in float32",)
+        _LOG.warning("%s", notes[-1])
     return _warned(_store(mod, given | others, {}, recipe, notes, facts))
 
 

@@ -25,7 +25,7 @@ RATE = {"resnet20": 0.1, "mobilenetv2-s": 0.1, "vgg-s": 0.05}
 COURSES = {
     "resnet20": Course(),
     "mobilenetv2-s": Course(),
-    "vgg-s": Course(rows=(8, 4)),
+    "vgg-s": Course(rows=(4,)),
 }
 
 
@@ -60,6 +60,7 @@ def _retrain(options: argparse.Namespace) -> None:
         folder=options.folder,
         out=options.out,
         checkpoint=options.checkpoint,
+        int4=options.int4,
     )
     print(json.dumps(row), retrain.write(row))
 
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     sub.set_defaults(run=_train)
     sub = commands.add_parser("retrain", help="a baseline in SD form")
     sub.add_argument("name", choices=NETWORKS)
+    sub.add_argument("--int4", action="store_true", help="int4 without a basis, the same rows kept")
     sub.add_argument("--recipe", default="4:16", help="of recipes.py")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--epochs", type=int)

@@ -22,6 +22,7 @@ from sd_tvm.execute import Runner, compile_module
 
 from . import store
 from .data import Split, load
+from .int4 import nbytes, use_int4
 from .loop import accuracy, train
 from .recipes import RECIPES
 
@@ -35,10 +36,10 @@ TEMPERATURE = 4.0
 class Course:
     """How a network is retrained."""
 
-    epochs: int = 6
-    rate: float = 0.05
-    rows: tuple[int, ...] = (8,)
-    every: int = 4
+    epochs: int = 5
+    rate: float = 0.01
+    rows: tuple[int, ...] = ()
+    every: int = 1
     mode: training.options.Mode = "straight-through"
 
     @property
@@ -71,15 +72,28 @@ def distilling_loss(teacher: nn.Module) -> Any:
 
 
 def retrain(
-    name: str, recipe: str, seed: int, course: Course, *, folder: Path, out: Path, checkpoint: Path | None
+    name: str,
+    recipe: str,
+    seed: int,
+    course: Course,
+    *,
+    folder: Path,
+    out: Path,
+    checkpoint: Path | None,
+    int4: bool = False,
 ) -> dict[str, Any]:
-    """Retrain a baseline, write ``out/NAME-RECIPE-seedS.sd``, measure it; what was measured."""
+    """Retrain a baseline, write ``out/NAME-RECIPE-seedS.sd``, measure it; what was measured.
+
+    With ``int4``, the layers in SD form are int4 with the same rows instead (:mod:`.int4`).
+    """
     torch.manual_seed(seed)
     start = time.process_time()
     teacher = store.baseline(name, seed, folder)
     model = copy.deepcopy(teacher)
     example = torch.zeros(1, 1, 28, 28)
     handle = training.attach(model, RECIPES[name][recipe], course.options, example_inputs=example)
+    if int4:
+        use_int4(handle)
     data, test = load("train"), load("t10k")
     loss = distilling_loss(teacher)
     train(
@@ -95,14 +109,15 @@ def retrain(
     spent = time.process_time() - start
     picked = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(seed))[:CALIBRATION]
     calibration = Split(data.images[picked], data.labels[picked]).normalized().numpy()
-    path = out / f"{name}-{recipe.replace(':', 'of')}-seed{seed}.sd"
+    label = f"int4 {recipe}" if int4 else recipe
+    path = out / f"{_stem(name, label, seed)}.sd"
     out.mkdir(parents=True, exist_ok=True)
     compressed = handle.export((torch.zeros(BATCH, 1, 28, 28),), calibration=calibration)
     size = compressed.save(path)
     read = sd_tvm.load(path)
     row = {
         "network": name,
-        "recipe": recipe,
+        "recipe": label,
         "seed": seed,
         "epochs": course.epochs,
         "rate": course.rate,
@@ -119,8 +134,15 @@ def retrain(
         **sizes(read),
         "exact": exact(handle, read),
     }
+    if int4:
+        row["weights_by_form"] = {"int4, rows kept as in SD form": row["weights"]}
+        row["file_bytes"] = row["packed_bytes"] = nbytes(handle) + row["bias_bytes"]
     row["integer"] = integer_accuracy(read, test)
     return row
+
+
+def _stem(name: str, label: str, seed: int) -> str:
+    return f"{name}-{label.replace(':', 'of').replace(' ', '-')}-seed{seed}"
 
 
 def sizes(model: sd_tvm.CompressedModel) -> dict[str, Any]:
@@ -164,6 +186,6 @@ def integer_accuracy(model: sd_tvm.CompressedModel, test: Split) -> float:
 def write(row: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Keep a result for the table."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{row['network']}-{row['recipe'].replace(':', 'of')}-seed{row['seed']}.json"
+    path = folder / f"{_stem(row['network'], row['recipe'], row['seed'])}.json"
     path.write_text(json.dumps(row, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return path

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn.utils import parametrize
 
+from sd_tvm._blas import one_blas_thread
 from sd_tvm.errors import (
     NumericsError,
     OptionError,
@@ -109,6 +110,7 @@ class Handle:
         """Call :meth:`step` after every step of a torch optimiser; returns the hook, to ``remove()``."""
         return optimizer.register_step_post_hook(self.step)
 
+    @one_blas_thread
     def search(self) -> int:
         """Search all codes now, bases and scales held; number of codes that moved."""
         if self._frozen:
@@ -128,6 +130,7 @@ class Handle:
         self._steps, self._epoch = int(state["steps"]), int(state["epoch"])
         self.moved, self._frozen = int(state["moved"]), bool(state["frozen"])
 
+    @one_blas_thread
     def _fit(self) -> None:
         rows = self.rows_at(self._epoch)
         self._count(layer.form.fit(self._finite(name), rows) for name, layer in self.layers.items())
@@ -209,6 +212,7 @@ class Handle:
         )
 
 
+@one_blas_thread
 def attach(
     model: Any, recipe: Recipe | str | Path, options: Options, example_inputs: Sequence[Any] | Any | None
 ) -> Handle:

@@ -38,7 +38,7 @@ class Options:
     """
 
     mode: Mode = "straight-through"
-    every: int = 4
+    every: int = 1
     rows: tuple[int, ...] = ()
     hold_bases: int | None = None
     pull: float = 2e-4

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm._blas import one_blas_thread
 from sd_tvm.decompose.fit import fit, from_slices, keep_rows, real_bases, to_slices
 from sd_tvm.decompose.search import levels_of, search_codes
 from sd_tvm.decompose.select import quantize_raw
@@ -29,7 +28,6 @@ def form_with_rows(form: WeightForm, rows: int | None) -> WeightForm:
     return replace(form, pattern=pattern)  # type: ignore[arg-type]  # a key of ROWS_KEPT
 
 
-@one_blas_thread
 def fit_anew(weight: Array, plan: LayerPlan, rows: int | None = None) -> Weight:
     """Compressed weight of a float one (M, Cg, KH, KW), bases, scales and codes."""
     if plan.form is None:
@@ -37,7 +35,6 @@ def fit_anew(weight: Array, plan: LayerPlan, rows: int | None = None) -> Weight:
     return fit(weight, form_with_rows(plan.form, rows), rounds=ROUNDS, n_bases=max(plan.n_bases, 1))
 
 
-@one_blas_thread
 def search_again(weight: Array, current: Weight) -> Weight:
     """The compressed weight that is nearest with the bases and scales of ``current``.
 

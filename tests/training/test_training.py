@@ -309,6 +309,8 @@ def test_compress_takes_weights_that_are_compressed_already() -> None:
     assert set(found.weights) == {"0", "3", "6", "10"}  # the last one is fitted
     with pytest.raises(RecipeError, match="no layers of the imported network"):
         sd_tvm.compress(plain, x, recipe=recipe("8:16"), weights={"nothing": some["3"]})
+    found = sd_tvm.compress(plain, x, recipe=recipe("8:16"), weights={**some, "aside": some["3"]})
+    assert any(note.startswith("aside: no layer that can be compressed") for note in found.notes)
     with pytest.raises(NumericsError, match="no multiple"):
         sd_tvm.compress(network(1), x, recipe=recipe("8:16"), weights=some)
     with pytest.raises(BudgetError, match="compressed already"):
