@@ -111,6 +111,7 @@ void RowPicks::SplitValues(const PickedGemm& gemm, const StepTable& table) {
   for (; most != 0; most >>= 8) ++value_bytes_;
   // One block more: units of 2:16 hold two.
   values_.assign((gemm.geometry.rows / 16 + 2) * value_bytes_ * 16, 0);
+  if (value_bytes_ == 0) return;  // inputs without digits
   for (uint32_t p = 0; p < planes; ++p) {
     for (uint32_t c = 0, r = p; c < table.columns(); ++c, r += planes) {
       uint32_t value = table.RowDigits(p, c);
