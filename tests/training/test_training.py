@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import sd_tvm
 from sd_tvm import training
 from sd_tvm.errors import (
     BudgetError,
+    MissingExtraError,
     NumericsError,
     OptionError,
     RecipeError,
@@ -315,6 +318,17 @@ def test_compress_takes_weights_that_are_compressed_already() -> None:
         sd_tvm.compress(network(1), x, recipe=recipe("8:16"), weights=some)
     with pytest.raises(BudgetError, match="compressed already"):
         sd_tvm.compress(plain, x, budget={"size": 5.0}, calibration=IMAGES, weights=some)
+
+
+def test_importing_loads_neither_torch_nor_tvm() -> None:
+    code = "import sys, sd_tvm.training as t; t.Options(); assert not {'torch', 'tvm'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_torch_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"sd-tvm\[torch\]"):
+        training.attach(object(), "default")
 
 
 def test_user_errors_are_typed() -> None:
