@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sd_tvm._blas import one_blas_thread
 from sd_tvm._tvm import ir, relax, tvm
 from sd_tvm.calibration.data import InputSpec
-from sd_tvm.calibration.ops import NotEvaluated, evaluate
+from sd_tvm.calibration.ops import Evaluator, NotEvaluated, evaluate
 from sd_tvm.errors import UnsupportedModelError
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, _vars_in, bindings_of, constant, is_call
 
@@ -57,6 +57,8 @@ class Interpreter:
     ----------
     mod
         Any module with a Relax function ``main`` without control flow; PrimFuncs it calls are run by TVM.
+    evaluate
+        Value of a call with given operands; raises ``NotEvaluated`` for one that it leaves to TVM.
 
     Raises
     ------
@@ -64,8 +66,9 @@ class Interpreter:
         No ``main``, control flow, or dynamic shapes.
     """
 
-    def __init__(self, mod: IRModule) -> None:
+    def __init__(self, mod: IRModule, evaluate: Evaluator = evaluate) -> None:
         self.mod = mod
+        self.evaluate = evaluate
         if "main" not in {g.name_hint for g in mod.get_global_vars()}:
             raise UnsupportedModelError("the module has no function 'main'", expected="a function 'main'")
         self.func = mod["main"]
@@ -146,7 +149,7 @@ class Interpreter:
             return (), self._value(value, env)
         args = [self._value(a, env) for a in value.args]
         try:
-            return args, evaluate(value, args)
+            return args, self.evaluate(value, args)
         except NotEvaluated:
             weight = self._weight(step)
             return args, self._through_tvm(step, env) if weight is None else weight

@@ -20,7 +20,7 @@ from sd_tvm._blas import one_blas_thread
 from sd_tvm.calibration.data import batches_of
 from sd_tvm.calibration.interpreter import Interpreter, Step
 from sd_tvm.calibration.moments import MomentObserver, Moments
-from sd_tvm.calibration.ops import Array, evaluate
+from sd_tvm.calibration.ops import Array, Evaluator, evaluate
 from sd_tvm.decompose.calibrated import DAMPING, RIDGE, fit_calibrated, wanted_weight
 from sd_tvm.decompose.scale_floor import least_scale, raise_scales
 from sd_tvm.recipe import LayerPlan, Recipe, Solver
@@ -28,12 +28,14 @@ from sd_tvm.relay_passes._fit import quantize_int8
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, const, constant, is_call, rewrite
 from sd_tvm.relay_passes._weights import WeightedLayer, weighted_layers
 from sd_tvm.relay_passes.calibrate import activation_qparams
-from sd_tvm.weights.tensor import Weight
+from sd_tvm.weights.tensor import RawWeight, Weight
 
 F64 = npt.NDArray[np.float64]
 #: Called with (step, done, total).
 Progress = Callable[[str, int, int], None]
 Env = dict[Expr, Any]
+#: Fits a layer: (layer, plan, second moments, cross moments, solver).
+Fit = Callable[[WeightedLayer, LayerPlan, F64, F64, Solver], Weight]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,12 @@ class SequentialFit:
 
 @one_blas_thread
 def fit_in_order(
-    mod: IRModule, batches: Any, recipe: Recipe, progress: Progress | None = None
+    mod: IRModule,
+    batches: Any,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    fit: Fit | None = None,
+    evaluate: Evaluator = evaluate,
 ) -> SequentialFit:
     """Fit every weight to the outputs of the float32 network.
 
@@ -71,6 +78,11 @@ def fit_in_order(
         Which layer takes which form.
     progress
         Called with ("decompose", layers done, layers).
+    fit
+        Another way to fit one layer, for comparisons: gets layer, plan, second moments (G, K, K) and cross
+        moments (M, K), as :func:`~sd_tvm.decompose.calibrated.fit_calibrated` does, and the solver.
+    evaluate
+        How operators are computed; the last bits, and so now and then a code, depend on it.
 
     Raises
     ------
@@ -79,16 +91,25 @@ def fit_in_order(
     RecipeError
         If a rule by name matches nothing.
     """
-    return _Walk(mod, batches, recipe, progress).run()
+    return _Walk(mod, batches, recipe, progress, fit or _fit, evaluate).run()
 
 
 class _Walk:
     """State of one sweep."""
 
-    def __init__(self, mod: IRModule, batches: Any, recipe: Recipe, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        mod: IRModule,
+        batches: Any,
+        recipe: Recipe,
+        progress: Progress | None,
+        fit: Fit,
+        evaluate: Evaluator,
+    ) -> None:
         self.mod = mod
+        self.fit = fit
         self.progress = progress
-        self.interpreter = Interpreter(mod)
+        self.interpreter = Interpreter(mod, evaluate)
         layers = weighted_layers(mod)
         self.solver = recipe.solver
         self.plans = recipe.plan([layer.info for layer in layers])
@@ -149,14 +170,15 @@ class _Walk:
             observer(step, args, None, step.name)
             operands.append(args)
         bias = self.bias_of.get(step.name)
-        weight = _fit(layer, plan, observer.finish()[step.name], self.solver, centred=bias is not None)
+        moments = per_position(observer.finish()[step.name], centred=bias is not None)
+        weight = self.fit(layer, plan, *moments, self.solver)
         scale = self.qparams.get(str(step.value.args[0].name)) if bias is not None else None
         if bias is not None and scale is not None:
             weight = raise_scales(weight, least_scale(self.bias_values[bias], scale.scale))
         self.weights[layer.info.name] = weight
         dense = _in_graph(layer, weight.dequantize())
         for actual, args in zip(self.actual, operands, strict=True):
-            actual[step.var] = evaluate(step.value, [args[0], dense, *args[2:]])
+            actual[step.var] = self.interpreter.evaluate(step.value, [args[0], dense, *args[2:]])
         self._correct(step, layer, bias)
 
     def _correct(self, step: Step, layer: WeightedLayer, bias: str | None) -> None:
@@ -211,9 +233,8 @@ def _biases(steps: Sequence[Step], layers: dict[str, WeightedLayer]) -> Iterator
             yield source.name, step.name
 
 
-def _fit(
-    layer: WeightedLayer, plan: LayerPlan, moments: Moments, solver: Solver, *, centred: bool
-) -> Weight:
+def per_position(moments: Moments, *, centred: bool) -> tuple[F64, F64]:
+    """Second moments (G, K, K) and cross moments (M, K) of one output position; centred: without means."""
     if moments.yx is None or moments.y is None:
         raise TypeError("moments without a reference")
     count, groups = max(moments.count, 1), moments.groups
@@ -222,7 +243,10 @@ def _fit(
         mean = moments.mean
         hessian = moments.centred() / count
         cross = cross - (moments.y / count)[:, None] * np.repeat(mean, cross.shape[0] // groups, axis=0)
-    hessian = (hessian + hessian.transpose(0, 2, 1)) / 2
+    return (hessian + hessian.transpose(0, 2, 1)) / 2, cross
+
+
+def _fit(layer: WeightedLayer, plan: LayerPlan, hessian: F64, cross: F64, solver: Solver) -> Weight:
     ridge = RIDGE if solver.ridge is None else solver.ridge
     if plan.kind == "sd" and plan.form is not None:
         return fit_calibrated(
@@ -235,8 +259,13 @@ def _fit(
             n_bases=max(plan.n_bases, 1),
             weight_bits=solver.weight_bits,
         )
-    geometry = moments.geometry
-    flat = geometry.to_rows(layer.array.astype(np.float64)).reshape(groups, -1, hessian.shape[1])
+    return fit_int8(layer, hessian, cross, ridge)
+
+
+def fit_int8(layer: WeightedLayer, hessian: F64, cross: F64, ridge: float) -> RawWeight:
+    """int8 weight, rounded from the one that gives the wanted outputs."""
+    geometry = layer.info.geometry
+    flat = geometry.to_rows(layer.array.astype(np.float64)).reshape(len(hessian), -1, hessian.shape[1])
     target = wanted_weight(flat, hessian, cross.reshape(flat.shape), ridge)
     rows = target.reshape(geometry.shape[0], geometry.rows, geometry.s)
     return quantize_int8(geometry.from_rows(rows).astype(np.float32))

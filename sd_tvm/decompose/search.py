@@ -72,8 +72,13 @@ def levels_of(alphabet: str) -> Levels:
     RecipeError
         If there is none of that name.
     """
-    values = np.unique(get_alphabet(alphabet).table.astype(np.float32))
-    top = int(values.max()) + 1
+    return make_levels(get_alphabet(alphabet).table)
+
+
+def make_levels(levels: Array) -> Levels:
+    """Ranked levels of any small set of integers."""
+    values = np.unique(levels.astype(np.float32))
+    top = int(np.abs(values).max()) + 1
     middle = (np.arange(-2 * top, 2 * top) + 0.5) / 2
     order = np.argsort(np.abs(middle[:, None] - values), axis=1, kind="stable")
     return Levels(values, np.ascontiguousarray(values[order].T), 2 * top)
