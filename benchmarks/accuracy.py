@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 import sd_tvm
 from sd_tvm.data.samples import imagenet_samples, read_image
-from sd_tvm.execute import Runner, compile_module
 from sd_tvm.models import efficientnet_lite0 as network
+
+from .compression.answers import compare, integer_logits
 
 Array = npt.NDArray[Any]
 MODEL = "sd_tvm.models.efficientnet_lite0:model"
@@ -37,31 +38,6 @@ def float_logits(images: Array) -> Array:
     model = network.build()
     with torch.no_grad():
         return np.concatenate([model(torch.from_numpy(x[None])).numpy() for x in images])
-
-
-def integer_logits(model: sd_tvm.CompressedModel, images: Array) -> Array:
-    """Logits of the integer layers, (N, 1000)."""
-    runner = Runner(compile_module(model, "llvm").executable)
-    return np.concatenate([runner(x[None])[0] for x in images])
-
-
-def compare(reference: Array, found: Array, labels: Array) -> dict[str, float]:
-    """Agreement and top-1 in per cent, KL divergence from the reference in nats."""
-    p, q = _log_softmax(reference), _log_softmax(found)
-    best = found.argmax(axis=1)
-    return {
-        "images": len(labels),
-        "agree": 100 * float((best == reference.argmax(axis=1)).mean()),
-        "top1": 100 * float((best == labels).mean()),
-        "top1_float": 100 * float((reference.argmax(axis=1) == labels).mean()),
-        "kl": float((np.exp(p) * (p - q)).sum(axis=1).mean()),
-    }
-
-
-def _log_softmax(logits: Array) -> Array:
-    x = logits.astype(np.float64)
-    x = x - x.max(axis=1, keepdims=True)
-    return np.asarray(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
 
 
 def measure(recipe: str, calibration: Array, sets: dict[str, tuple[Array, Array, Array]], out: Path) -> Any:
