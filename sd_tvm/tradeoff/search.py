@@ -64,8 +64,9 @@ def choose_within(
             return None
         if within(choice):
             best, high = choice, price
-            if turn == 0:
-                break
+            if turn == 0:  # the others do not bind
+                exact = found(0.0)
+                return exact if exact is not None and within(exact) else choice
         else:
             low = price
             high = high if best is not None else max(high, price) * (4 if turn else 1)

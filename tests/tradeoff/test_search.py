@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sd_tvm.tradeoff.model import frontier
-from sd_tvm.tradeoff.search import choose
+from sd_tvm.tradeoff.search import choose, choose_within
 
 # Integers as errors: their sums do not depend on the order.
 POINTS = st.lists(
@@ -74,3 +74,36 @@ def test_frontier_is_what_some_price_makes_best(points: list[tuple[int, float]])
     for price in (0.0, 1e-3, 0.01, 0.1, 1.0, 10.0, 1e4):
         cost = [e + price * b for b, e in points]
         assert min(cost[i] for i in hull) <= min(cost) + 1e-9
+
+
+THREE = st.lists(
+    st.tuples(st.integers(0, 300), st.integers(0, 300), st.integers(0, 60).map(float)),
+    min_size=1,
+    max_size=3,
+    unique=True,
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(THREE, min_size=1, max_size=3), st.integers(0, 700), st.integers(0, 700))
+def test_what_is_chosen_under_two_limits_is_within_both(
+    layers: list[list[tuple[int, int, float]]], first: int, second: int
+) -> None:
+    costs = [[[option[k] for option in own] for own in layers] for k in (0, 1)]
+    errors = [[option[2] for option in own] for own in layers]
+    choice = choose_within(costs, errors, [first, second])
+    sums = [
+        [sum(own[i][k] for own, i in zip(layers, c, strict=True)) for k in range(3)]
+        for c in itertools.product(*(range(len(own)) for own in layers))
+    ]
+    fitting = [error for a, b, error in sums if a <= first and b <= second]
+    if choice is None:
+        return  # a price may miss what is tight
+    a, b, error = (sum(own[i][k] for own, i in zip(layers, choice, strict=True)) for k in range(3))
+    assert a <= first
+    assert b <= second
+    assert error >= min(fitting)
+    alone = choose_within(costs[:1], errors, [first])
+    assert alone == choose([[(o[0], o[2]) for o in own] for own in layers], first)
+    if sum(own[i][1] for own, i in zip(layers, alone or [], strict=True)) <= second:
+        assert choice == alone  # the second limit does not bind
