@@ -23,7 +23,7 @@ EPOCHS = {"resnet20": 14, "mobilenetv2-s": 8, "vgg-s": 6}
 RATE = {"resnet20": 0.1, "mobilenetv2-s": 0.1, "vgg-s": 0.05}
 
 COURSES = {
-    "resnet20": Course(),
+    "resnet20": Course(more=3),
     "mobilenetv2-s": Course(),
     "vgg-s": Course(rows=(4,)),
 }

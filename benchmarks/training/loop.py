@@ -32,11 +32,13 @@ def train(
     warmup: float = 0.2,
     handle: Handle | None = None,
     checkpoint: Path | None = None,
+    first: int = 0,
 ) -> None:
     """Train in place; goes on where ``checkpoint`` was left, if that file exists, and writes it every epoch.
 
     ``loss`` gets (logits, labels, images); cross-entropy by default. ``parameters`` are the optimiser's
-    groups (default: :func:`groups_of`), ``handle`` is that of a model in SD form.
+    groups (default: :func:`groups_of`), ``handle`` is that of a model in SD form,
+    ``first`` the number of its first epoch.
     """
     generator = torch.Generator().manual_seed(seed)
     model.train().to(memory_format=torch.channels_last)
@@ -55,7 +57,7 @@ def train(
     hooks += [follow] if follow is not None else []
     for epoch in range(done, epochs):
         if handle is not None:
-            handle.begin_epoch(epoch)
+            handle.begin_epoch(first + epoch)
         start, total, right = time.process_time(), 0.0, 0
         for images, labels in batches(data, BATCH, generator):
             images = images.contiguous(memory_format=torch.channels_last)

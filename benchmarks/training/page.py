@@ -89,7 +89,7 @@ def _missing(groups: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
     for network in BARS:
         most = max((len(found) for key, found in groups.items() if key[0] == network), default=0)
         if most == 0:
-            said.append(f"- {network}: not run.")
+            said.append(f"- {network}: no baseline retrained.")
         elif most < SEEDS:
             said.append(f"- {network}: {most} of {SEEDS} seeds.")
     if not any(key[1].startswith("int4") for key in groups):
@@ -106,8 +106,9 @@ def _forms(network: str, recipe: str, row: dict[str, Any]) -> list[str]:
     )
     lines = [
         f"- {network}, {recipe}: of {total:,} weights {parts}.",
-        f"  {row['epochs']} epochs from the baseline, mode {row['mode']}, rows {row['rows']} first;",
-        f"  {row['codes_moved']:,} codes moved, {row['cpu_seconds']} s of CPU.",
+        f"  Epochs from the baseline: {row['epochs']} + {row.get('more', 0)}; mode {row['mode']};",
+        f"  rows at first {row['rows'] or 'as in the recipe'}; {row['codes_moved']:,} codes moved;",
+        f"  {row['cpu_seconds']} s of CPU since it was last interrupted.",
         f"  With float32 activations {100 * row['float_activations']:.2f} %.",
         f"  File integers equal the trained ones: {'yes' if row['exact'] else 'no'}.",
     ]

@@ -34,9 +34,10 @@ TEMPERATURE = 4.0
 
 @dataclass(frozen=True)
 class Course:
-    """How a network is retrained."""
+    """How a network is retrained: ``epochs`` in one cycle of the rate, ``more`` in a second one."""
 
     epochs: int = 5
+    more: int = 0
     rate: float = 0.01
     rows: tuple[int, ...] = ()
     every: int = 1
@@ -106,6 +107,18 @@ def retrain(
         handle=handle,
         checkpoint=checkpoint,
     )
+    if course.more:
+        train(
+            model,
+            data,
+            epochs=course.more,
+            rate=course.rate,
+            seed=seed + 2000,
+            loss=loss,
+            handle=handle,
+            checkpoint=None if checkpoint is None else checkpoint.with_suffix(".more"),
+            first=course.epochs,
+        )
     spent = time.process_time() - start
     picked = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(seed))[:CALIBRATION]
     calibration = Split(data.images[picked], data.labels[picked]).normalized().numpy()
@@ -120,6 +133,7 @@ def retrain(
         "recipe": label,
         "seed": seed,
         "epochs": course.epochs,
+        "more": course.more,
         "rate": course.rate,
         "rows": list(course.rows),
         "mode": course.mode,
