@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from sd_tvm._blas import one_blas_thread
 from sd_tvm._tvm import tvm
-from sd_tvm.calibration.data import batches_of
+from sd_tvm.calibration.data import Array, batches_of
 from sd_tvm.calibration.interpreter import Interpreter
+from sd_tvm.calibration.parallel import ordered_map
 from sd_tvm.calibration.ranges import Method, RangeObserver
 from sd_tvm.layers import ActDType
 from sd_tvm.numerics.qparams import QParams, choose_qparams
@@ -85,12 +87,20 @@ class Calibrate:
         self.dtype: ActDType = dtype
         self.progress = progress
 
+    @one_blas_thread
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         """The pass."""
         interpreter = Interpreter(mod)
         observer = RangeObserver()
-        for done, inputs in enumerate(batches_of(self.batches, interpreter.inputs), start=1):
-            interpreter.run(inputs, observer)
+
+        def observe(inputs: tuple[Array, ...]) -> RangeObserver:
+            seen = RangeObserver()
+            interpreter.walk(inputs, seen)
+            return seen
+
+        batches = batches_of(self.batches, interpreter.inputs)
+        for done, seen_once in enumerate(ordered_map(observe, batches), start=1):
+            observer.merge(seen_once)
             if self.progress is not None:
                 self.progress(done)
         ranges = {}

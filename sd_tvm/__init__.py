@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sd_tvm.errors import (
         BudgetError,
         CalibrationError,
+        CheckpointError,
         CodegenError,
         ConfigError,
         ConfigMismatchError,
@@ -53,6 +54,7 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "sd_tvm.errors": (
         "BudgetError",
         "CalibrationError",
+        "CheckpointError",
         "CodegenError",
         "ConfigError",
         "ConfigMismatchError",
@@ -83,6 +85,7 @@ __all__ = [
     "AcceleratorConfig",
     "BudgetError",
     "CalibrationError",
+    "CheckpointError",
     "CodegenError",
     "CompressedModel",
     "ConfigError",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sd_tvm.accelerator.config import AcceleratorConfig
-    from sd_tvm.errors import BudgetError
+    from sd_tvm.calibration.checkpoint import Checkpoint
+    from sd_tvm.calibration.examples import Examples
+    from sd_tvm.errors import BudgetError, CheckpointError
     from sd_tvm.model import CompressedModel
     from sd_tvm.recipe import LayerPlan, Recipe
     from sd_tvm.relay_passes._weights import WeightedLayer
@@ -36,6 +39,7 @@ def compress(
     budget: Mapping[str, float] | None = None,
     weights: Mapping[str, Weight] | None = None,
     config: AcceleratorConfig | str | Path | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> CompressedModel:
     """Compress a trained network.
@@ -51,8 +55,10 @@ def compress(
     recipe
         A recipe, the name of a preset, or a YAML file; None is ``default``.
     calibration
-        Representative inputs, no labels: an array with examples along its first axis, or an iterable of
-        examples. None: weights are fitted without data and activation scales are computed at run time.
+        Representative inputs, no labels: an array or memory map with examples along its first axis, an
+        iterable of examples, a ``.npy`` file, or a folder of ``.npy`` or ``.npz`` files, one example each.
+        Read one by one, several times (a generator is copied to a temporary file). None: weights are fitted
+        without data and activation scales are computed at run time.
     budget
         Instead of a recipe, what is allowed: ``size`` (a ratio: the file is at least so many times smaller
         than float32), ``cycles``, ``energy`` (microjoules; both of one example on the accelerator), or any of
@@ -68,6 +74,10 @@ def compress(
         Layer name -> weight that is compressed already, by retraining: :mod:`sd_tvm.training` passes its own.
         The model holds what these rebuild. They keep their codes, batch norm goes into their scales, and no
         bias is touched; layers without one are fitted without data. Calibration sets ranges only.
+    checkpoint
+        A folder where finished work is stored: the same call, made again after whatever ended it, takes it up
+        there and ends in the same bytes (:mod:`sd_tvm.calibration.checkpoint`). Not for ``weights``, where
+        nothing is fitted.
     progress
         Called with (step, done, total).
 
@@ -89,6 +99,8 @@ def compress(
         If the configuration does not exist, is invalid, or is bit-serial (its time depends on data).
     BudgetError
         If the budget is invalid, comes with a recipe or without calibration data, or cannot be met.
+    CheckpointError
+        If the checkpoint is of another model, recipe, budget, calibration data or version, or is damaged.
     """
     from sd_tvm.frontends import load_model
     from sd_tvm.recipe import Recipe
@@ -99,6 +111,8 @@ def compress(
     machine = _machine(config, goal)
     if goal is not None and weights is not None:
         raise _budget_with_weights()
+    if checkpoint is not None and weights is not None:
+        raise _checkpoint_with_weights()
     report = progress or (lambda _step, _done, _total: None)
     report("import", 0, 1)
     mod = load_model(model, example_inputs)
@@ -107,21 +121,24 @@ def compress(
     report("import", 1, 1)
     if weights is not None:
         return _with_weights(mod, weights, calibration, chosen, report)
-    if calibration is None:
+    examples = None if calibration is None else examples_of(calibration)
+    point = None if checkpoint is None else _opened(checkpoint, mod, chosen, goal, examples)
+    if examples is None:
         facts = _slower(mod, chosen, machine)
-        return _warned(_store(mod, *_without_data(mod, chosen, report), chosen, (NOT_CALIBRATED,), facts))
-    examples = examples_of(calibration)
-    mod = _calibrated(mod, examples, chosen, report)
+        return _warned(
+            _store(mod, *_without_data(mod, chosen, report, point=point), chosen, (NOT_CALIBRATED,), facts)
+        )
+    mod = _calibrated(mod, examples, chosen, report, point)
     if goal is not None:
         from sd_tvm.tradeoff.budget import compress_to_budget
 
-        return _warned(compress_to_budget(mod, examples, goal, report, _store, machine))
+        return _warned(compress_to_budget(mod, examples, goal, report, _store, machine, checkpoint=point))
     facts = _slower(mod, chosen, machine)
     if chosen.solver.method == "official":
-        return _warned(_store(mod, *_without_data(mod, chosen, report), chosen, (), facts))
+        return _warned(_store(mod, *_without_data(mod, chosen, report, point=point), chosen, (), facts))
     from sd_tvm.calibration.sequential import fit_in_order
 
-    fitted = fit_in_order(mod, examples, chosen, report)
+    fitted = fit_in_order(mod, examples, chosen, report, checkpoint=point)
     return _warned(_store(fitted.module, fitted.weights, fitted.errors, chosen, (), facts))
 
 
@@ -156,6 +173,37 @@ def _budget_with_weights() -> BudgetError:
         "a budget with weights that are compressed already",
         expected="one of them: a budget chooses forms, these weights have theirs",
         fix="drop one",
+    )
+
+
+def _opened(
+    folder: str | os.PathLike[str], mod: Any, recipe: Recipe, budget: Budget | None, examples: Examples | None
+) -> Checkpoint:
+    """The checkpoint in a folder, for these inputs."""
+    from sd_tvm.calibration.checkpoint import Checkpoint, code_digest, module_digest
+    from sd_tvm.calibration.interpreter import Interpreter
+    from sd_tvm.report.build import package_versions
+
+    return Checkpoint(
+        folder,
+        {
+            "the model": module_digest(mod),
+            "the recipe": recipe.to_dict() if budget is None else None,
+            "the budget": None if budget is None else asdict(budget),
+            "the calibration data": None if examples is None else examples.digest(Interpreter(mod).inputs),
+            "the code of sd_tvm": code_digest(),
+            "versions": package_versions(),
+        },
+    )
+
+
+def _checkpoint_with_weights() -> CheckpointError:
+    from sd_tvm.errors import CheckpointError
+
+    return CheckpointError(
+        "a checkpoint with weights that are compressed already",
+        expected="one of them: with weights nothing is fitted",
+        fix="drop the checkpoint",
     )
 
 
@@ -204,34 +252,31 @@ def _slower(mod: Any, recipe: Recipe, machine: AcceleratorConfig | None) -> Mapp
     return cycle_facts(mod, recipe.plan([layer.info for layer in weighted_layers(mod)]), machine)
 
 
-def examples_of(calibration: Any) -> Any:
-    """The data in a form that can be read twice: an array as it is, anything else as a list.
+def examples_of(calibration: Any) -> Examples:
+    """The data in a form that can be read again and again.
 
     Raises
     ------
     CalibrationError
         If it is no data.
     """
-    from sd_tvm.errors import CalibrationError
+    from sd_tvm.calibration.examples import Examples
 
-    if hasattr(calibration, "__array__"):
-        return calibration
-    if isinstance(calibration, str | bytes | dict) or not hasattr(calibration, "__iter__"):
-        raise CalibrationError(
-            f"calibration data of type {type(calibration).__name__}",
-            expected="an array with examples along its first axis, or an iterable of examples",
-            fix="pass the inputs themselves, preprocessed as the model gets them",
-        )
-    return list(calibration)
+    return Examples.of(calibration)
 
 
-def _calibrated(mod: Any, examples: Any, recipe: Recipe, report: Progress) -> Any:
-    from sd_tvm.relay_passes.calibrate import Calibrate
+def _calibrated(
+    mod: Any, data: Any, recipe: Recipe, report: Progress, point: Checkpoint | None = None
+) -> Any:
+    from sd_tvm.calibration.interpreter import Interpreter
+    from sd_tvm.relay_passes._rewrite import set_attr
+    from sd_tvm.relay_passes.calibrate import CALIBRATION_ATTR, Calibrate, calibration
 
-    activations, total = recipe.activations, len(examples) if isinstance(examples, list) else 0
-    if total == 0:
-        batch = int(mod["main"].params[0].ty.shape[0])
-        total = len(examples) // max(batch, 1)
+    ranges = None if point is None else point.read_json("ranges.json")
+    if ranges is not None:
+        return set_attr(mod, CALIBRATION_ATTR, ranges)
+    examples = examples_of(data)
+    activations, total = recipe.activations, examples.count(Interpreter(mod).inputs)
     report("calibrate", 0, total)
     step: Any = Calibrate(
         examples,
@@ -240,23 +285,35 @@ def _calibrated(mod: Any, examples: Any, recipe: Recipe, report: Progress) -> An
         dtype=activations.dtype,
         progress=lambda done: report("calibrate", done, total),
     )
-    return step(mod)
+    mod = step(mod)
+    if point is not None:
+        point.write_json("ranges.json", calibration(mod))
+    return mod
 
 
 def _without_data(
-    mod: Any, recipe: Recipe, report: Progress, done_already: Collection[str] = ()
+    mod: Any,
+    recipe: Recipe,
+    report: Progress,
+    done_already: Collection[str] = (),
+    point: Checkpoint | None = None,
 ) -> tuple[dict[str, Weight], dict[str, float]]:
+    from sd_tvm.calibration.checkpoint import LayerFit
     from sd_tvm.relay_passes._fit import fit_layer
     from sd_tvm.relay_passes._weights import weighted_layers
 
     layers = weighted_layers(mod)
     plans = recipe.plan([layer.info for layer in layers])
+    stage = None if point is None else point.stage("data-free", recipe, plans)
     weights = {}
     report("decompose", 0, len(layers))
     for done, layer in enumerate(layers, start=1):
-        plan = plans[layer.info.name]
-        if plan.kind != "skip" and layer.info.name not in done_already:
-            weights[layer.info.name] = fit_layer(layer, plan, recipe, None)
+        name = layer.info.name
+        if plans[name].kind != "skip" and name not in done_already:
+            stored = None if stage is None else stage.load(name)
+            weights[name] = fit_layer(layer, plans[name], recipe, None) if stored is None else stored.weight
+            if stage is not None and stored is None:
+                stage.save(name, LayerFit(weights[name]))
         report("decompose", done, len(layers))
     return weights, {}
 

@@ -52,6 +52,10 @@ class CalibrationError(SDError):
     """Calibration data is missing or unusable."""
 
 
+class CheckpointError(SDError):
+    """A checkpoint is of another run, is damaged, or cannot be written."""
+
+
 class BudgetError(SDError):
     """A budget is invalid or cannot be met; the message says what can be reached.
 

@@ -33,9 +33,10 @@ def batches_of(data: Any, specs: Sequence[InputSpec]) -> Iterator[tuple[Array, .
     Parameters
     ----------
     data
-        An array: examples along its first axis when that is a multiple of the model's batch. An iterable of
-        examples: each an array (with or without a batch axis of one), a tuple or list of arrays, or a
-        mapping from input names to arrays. torch tensors count as arrays.
+        :class:`~sd_tvm.calibration.examples.Examples`; or an array: examples along its first axis when that
+        is a multiple of the model's batch; or an iterable of examples: each an array (with or without a batch
+        axis of one), a tuple or list of arrays, or a mapping from input names to arrays. torch tensors count
+        as arrays.
     specs
         The model's inputs.
 
@@ -44,12 +45,15 @@ def batches_of(data: Any, specs: Sequence[InputSpec]) -> Iterator[tuple[Array, .
     CalibrationError
         Data that is missing, empty, of a wrong type, shape or dtype, or not finite.
     """
+    if hasattr(data, "batches") and not hasattr(data, "__array__"):  # Examples
+        yield from data.batches(specs)
+        return
     if data is None:
         raise CalibrationError(
             "no calibration data", expected="example inputs", fix="pass calibration=, for example 24 images"
         )
     if hasattr(data, "__array__") and not isinstance(data, np.generic):
-        data = _split(_array(data, "the calibration data"), specs)
+        data = split(_array(data, "the calibration data"), specs)
     elif isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
         raise CalibrationError(
             f"calibration data is a {type(data).__name__}",
@@ -75,8 +79,8 @@ def _array(value: Any, what: str) -> Array:
         raise CalibrationError(f"{what} is no array ({error!r:.100})", fix=_FIX) from error
 
 
-def _split(array: Array, specs: Sequence[InputSpec]) -> Iterator[Array]:
-    """Examples of one big array."""
+def split(array: Any, specs: Sequence[InputSpec]) -> Iterator[Array]:
+    """Examples of one big array, or of something with its shape and its slices."""
     if len(specs) != 1:
         raise CalibrationError(
             f"one array for a model with {len(specs)} inputs",
@@ -85,7 +89,7 @@ def _split(array: Array, specs: Sequence[InputSpec]) -> Iterator[Array]:
         )
     shape = specs[0].shape
     if array.shape == shape[1:]:
-        yield array
+        yield array[:] if array.ndim else array
         return
     step = shape[0] if shape else 1
     if array.ndim != len(shape) or (step and array.shape[0] % step):

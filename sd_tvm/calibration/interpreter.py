@@ -5,6 +5,7 @@ Only one example and the values that are still needed are in memory.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +35,8 @@ class Step:
         The binding.
     frees
         Variables that nothing needs after it.
-    fixed
-        Its value, once computed, if all its operands are constants.
+    constant
+        Whether all its operands are constants.
     """
 
     name: str
@@ -43,7 +44,6 @@ class Step:
     value: Expr
     frees: list[Expr]
     constant: bool = False
-    fixed: Any = None
 
 
 #: Called after every step with the step, its operands and its value; graph inputs have step None.
@@ -58,7 +58,8 @@ class Interpreter:
     mod
         Any module with a Relax function ``main`` without control flow; PrimFuncs it calls are run by TVM.
     evaluate
-        Value of a call with given operands; raises ``NotEvaluated`` for one that it leaves to TVM.
+        Value of a call with given operands; raises ``NotEvaluated`` for one that it leaves to TVM. Called in
+        several threads at once.
 
     Raises
     ------
@@ -74,7 +75,10 @@ class Interpreter:
         self.func = mod["main"]
         self.inputs = [self._spec(p) for p in self.func.params]
         self.steps = self._steps()
+        #: Values of constant steps, once computed.
+        self.fixed: dict[Expr, Any] = {}
         self._compiled: dict[str, Any] = {}
+        self._lock = threading.RLock()
 
     @staticmethod
     def _spec(param: Expr) -> InputSpec:
@@ -112,42 +116,74 @@ class Interpreter:
         inputs
             One array for each of :attr:`inputs`.
         observe
-            Called for every graph input and step with (step, operands, value, name).
+            Called for every graph input and step that is not constant with (step, operands, value, name).
         """
+        return self.walk(inputs, observe)
+
+    def walk(self, inputs: Sequence[Array], observe: Observer | None = None) -> Any:
+        """As :meth:`run`, in any number of threads; the caller has limited the threads of BLAS."""
+        self.fix_constants()
         env: dict[Expr, Any] = {}
         for param, array, spec in zip(self.func.params, inputs, self.inputs, strict=True):
             env[param] = array
             if observe is not None:
                 observe(None, (), array, spec.name)
         for step in self.steps:
-            if step.fixed is not None:
-                env[step.var] = step.fixed
-            else:
-                args, value = self._evaluate(step, env)
+            if not step.constant:
+                args, value = self.step_value(step, env)
                 env[step.var] = value
-                if step.constant:
-                    step.fixed = value
-                elif observe is not None:
+                if observe is not None:
                     observe(step, args, value, step.name)
             for var in step.frees:
                 env.pop(var, None)
-        return self._value(self.func.body.body, env)
+        return self.value(self.func.body.body, env)
 
-    def _value(self, expr: Expr, env: dict[Expr, Any]) -> Any:
+    def fix_constants(self) -> None:
+        """Compute :attr:`fixed`, if that has not happened."""
+        with self._lock:
+            if self.fixed:
+                return
+            for step in self.steps:
+                if step.constant:
+                    self.fixed[step.var] = self.step_value(step, {})[1]
+
+    def value(self, expr: Expr, env: dict[Expr, Any]) -> Any:
+        """Value of an operand: array, tuple of arrays, or the expression itself where it is no tensor."""
         if isinstance(expr, ir.Var):
-            return env.get(expr, expr)
+            return env[expr] if expr in env else self.fixed.get(expr, expr)
         if isinstance(expr, relax.Tuple):
-            return tuple(self._value(f, env) for f in expr.fields)
+            return tuple(self.value(f, env) for f in expr.fields)
         if isinstance(expr, relax.TupleGetItem):
-            return self._value(expr.tuple_value, env)[expr.index]
+            return self.value(expr.tuple_value, env)[expr.index]
         array = constant(expr)
         return expr if array is None else array
 
-    def _evaluate(self, step: Step, env: dict[Expr, Any]) -> tuple[Sequence[Any], Any]:
+    def step_value(
+        self, step: Step, env: dict[Expr, Any], second: Array | None = None
+    ) -> tuple[Sequence[Any], Any]:
+        """Operands and value of a step.
+
+        Parameters
+        ----------
+        step
+            One of :attr:`steps`.
+        env
+            Values of the variables that it needs.
+        second
+            Takes the place of the second operand (another weight or bias).
+
+        Raises
+        ------
+        NotEvaluated
+            If NumPy does not evaluate the operator and there is another second operand.
+        """
         value = step.value
         if not isinstance(value, relax.Call):
-            return (), self._value(value, env)
-        args = [self._value(a, env) for a in value.args]
+            return (), self.value(value, env)
+        args = [self.value(a, env) for a in value.args]
+        if second is not None:
+            args[1] = second
+            return args, self.evaluate(value, args)
         try:
             return args, self.evaluate(value, args)
         except NotEvaluated:
@@ -166,6 +202,10 @@ class Interpreter:
     def _through_tvm(self, step: Step, env: dict[Expr, Any]) -> Any:
         """Compile a function of this one binding (once) and run it."""
         operands = list(dict.fromkeys(_vars_in(step.value)))
+        with self._lock:
+            return self._compiled_call(step, operands, env)
+
+    def _compiled_call(self, step: Step, operands: list[Expr], env: dict[Expr, Any]) -> Any:
         if step.name not in self._compiled:
             builder = relax.BlockBuilder(self.mod.without_attr("external_mods"))
             with builder.function("sd_step", operands):
@@ -177,7 +217,7 @@ class Interpreter:
             mod = relax.transform.DeadCodeElimination(["sd_step"])(mod)
             executable = tvm.compile(relax.get_pipeline("zero")(mod), target="llvm")
             self._compiled[step.name] = relax.VirtualMachine(executable, tvm.cpu())
-        arrays = [tvm.runtime.tensor(np.asarray(env[v], order="C")) for v in operands]
+        arrays = [tvm.runtime.tensor(np.asarray(self.value(v, env), order="C")) for v in operands]
         return _to_numpy(self._compiled[step.name]["sd_step"](*arrays))
 
 

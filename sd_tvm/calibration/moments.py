@@ -130,6 +130,17 @@ class MomentObserver:
             sums[3] += y.sum(axis=1, dtype=np.float64)
             sums[4] += np.einsum("mp,mp->m", y, y, dtype=np.float64)
 
+    def merge(self, other: MomentObserver) -> None:
+        """Add what another observer of the same layers saw after this one; it is not to be used any more."""
+        for name, moments in other.moments.items():
+            if name not in self.moments:
+                self.moments[name] = moments
+                self._orders[name], self._sums[name] = other._orders[name], other._sums[name]
+                continue
+            self.moments[name].count += moments.count
+            for mine, theirs in zip(self._sums[name], other._sums[name], strict=True):
+                mine += theirs
+
     def finish(self) -> dict[str, Moments]:
         """The moments, in row order.
 
@@ -186,7 +197,7 @@ def layer_patches(call: Any, args: Sequence[Any]) -> tuple[Array, tuple[int, int
     return patches.reshape(groups, cg * kh * kw, -1), (m, cg, kh, kw), groups
 
 
-def _outputs(call: Any, value: Array) -> Array:
+def by_filter(call: Any, value: Array) -> Array:
     """Output of a layer as (M, P)."""
     if call.op.name == "relax.matmul":
         return value.reshape(-1, value.shape[-1]).T
@@ -232,7 +243,7 @@ def collect_moments(
                 step: Step | None, _a: Any, value: Any, name: str, out: dict[str, Array] = outputs
             ) -> None:
                 if step is not None and name in observer.layers:
-                    out[name] = _outputs(step.value, value)
+                    out[name] = by_filter(step.value, value)
 
             target.run(inputs, keep)
             observer.reference = outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from sd_tvm.errors import CalibrationError
 from sd_tvm.numerics.qparams import INTEGERS
 
 Method = Literal["minmax", "percentile", "mse"]
-BINS = 4096
+BINS = 8192
 #: Elements of a value that enter the histogram, per example; a stride spreads them over the tensor.
 SAMPLE = 1 << 16
 #: Clips tried by ``mse``, as fractions of the range.
@@ -29,7 +30,8 @@ class Range:
     lo, hi
         Extremes over everything seen.
     half
-        Half the width of the histogram, which covers [-half, half); doubled when needed.
+        Half the width of the histogram, which covers [-half, half): a power of two, doubled when needed, so
+        that histograms add up exactly, in whatever order.
     counts
         int64 (BINS,).
     """
@@ -61,15 +63,25 @@ class Range:
         # an odd step does not fall into step with even row lengths
         sample = flat[:: step | 1] if step > 1 else flat
         if self.half > 0:
-            index = ((sample.astype(np.float64) + self.half) * (BINS / (2 * self.half))).astype(np.int64)
+            # the scale is a power of two, which float32 multiplies by exactly unless it is extreme
+            kind = np.float32 if 2.0**-100 < self.half < 2.0**100 else np.float64
+            index = (sample.astype(kind) * kind(BINS / (2 * self.half)) + kind(BINS / 2)).astype(np.intp)
             self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
+
+    def merge(self, other: Range) -> None:
+        """Take in what another one has seen."""
+        self.lo, self.hi = min(self.lo, other.lo), max(self.hi, other.hi)
+        self._grow(other.half)
+        other._grow(self.half)
+        self.counts += other.counts
 
     def _grow(self, size: float) -> None:
         """Make the histogram reach ``size``: pairs of bins merge when the width doubles."""
         if size <= 0:
             return
         if self.half == 0:
-            self.half = size
+            mantissa, exponent = math.frexp(size)
+            self.half = math.ldexp(1.0, exponent - (mantissa == 0.5))
         while self.half < size:
             merged = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.zeros(BINS, np.int64)
@@ -140,3 +152,8 @@ class RangeObserver:
         """Take in a value of the interpreter."""
         if isinstance(value, np.ndarray) and value.dtype == np.float32 and value.size:
             self.seen.setdefault(name, Range()).add(value, name)
+
+    def merge(self, other: RangeObserver) -> None:
+        """Take in what another observer has seen."""
+        for name, seen in other.seen.items():
+            self.seen.setdefault(name, Range()).merge(seen)

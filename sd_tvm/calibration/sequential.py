@@ -1,10 +1,10 @@
 """Calibrated decomposition, layer after layer in the order of the graph.
 
-Two copies of the network run side by side on the calibration examples, one step at a time: the float32 one
-and the one that is being compressed. When the walk comes to a layer, the inputs it really gets in the
-compressed copy and the outputs it should give are at hand; its weight is fitted to them, so each layer also
-makes up for the error of those before it. Then the mean of what is still wrong goes into its bias.
-One sweep, every example's values of one moment in memory.
+Two copies of the network run side by side on the calibration examples: the float32 one and the one that is
+being compressed. When the walk comes to a layer, second moments of the inputs that it really gets in the
+compressed copy and of the outputs that it should give are collected; its weight is fitted to them, so each
+layer also makes up for the error of those before it. Then the mean of what is still wrong goes into its bias.
+Never more than a few examples' values are needed in memory (:mod:`sd_tvm.calibration.sweep`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm._blas import one_blas_thread
-from sd_tvm.calibration.data import batches_of
+from sd_tvm.calibration.checkpoint import Checkpoint, LayerFit
+from sd_tvm.calibration.data import Array
+from sd_tvm.calibration.examples import Examples
 from sd_tvm.calibration.interpreter import Interpreter, Step
-from sd_tvm.calibration.moments import MomentObserver, Moments
-from sd_tvm.calibration.ops import Array, Evaluator, evaluate
+from sd_tvm.calibration.moments import Moments
+from sd_tvm.calibration.ops import Evaluator, evaluate
+from sd_tvm.calibration.sweep import MEMORY, sweep
+from sd_tvm.calibration.twin import Twin
 from sd_tvm.decompose.calibrated import DAMPING, RIDGE, fit_calibrated, wanted_weight
 from sd_tvm.decompose.scale_floor import least_scale, raise_scales
 from sd_tvm.recipe import LayerPlan, Recipe, Solver
@@ -33,7 +37,6 @@ from sd_tvm.weights.tensor import RawWeight, Weight
 F64 = npt.NDArray[np.float64]
 #: Called with (step, done, total).
 Progress = Callable[[str, int, int], None]
-Env = dict[Expr, Any]
 #: Fits a layer: (layer, plan, second moments, cross moments, solver).
 Fit = Callable[[WeightedLayer, LayerPlan, F64, F64, Solver], Weight]
 
@@ -65,6 +68,9 @@ def fit_in_order(
     progress: Progress | None = None,
     fit: Fit | None = None,
     evaluate: Evaluator = evaluate,
+    *,
+    checkpoint: Checkpoint | None = None,
+    memory: int = MEMORY,
 ) -> SequentialFit:
     """Fit every weight to the outputs of the float32 network.
 
@@ -83,6 +89,11 @@ def fit_in_order(
         moments (M, K), as :func:`~sd_tvm.decompose.calibrated.fit_calibrated` does, and the solver.
     evaluate
         How operators are computed; the last bits, and so now and then a code, depend on it.
+    checkpoint
+        Where each layer's fit is stored as soon as it is done, and taken from if it is there.
+    memory
+        Bytes of activations to keep in memory at most; more goes to temporary files or is computed again. The
+        result does not depend on it.
 
     Raises
     ------
@@ -91,128 +102,106 @@ def fit_in_order(
     RecipeError
         If a rule by name matches nothing.
     """
-    return _Walk(mod, batches, recipe, progress, fit or _fit, evaluate).run()
+    walk = _Walk(mod, recipe, memory, fit or _fit, evaluate)
+    return walk.run(Examples.of(batches), checkpoint, progress or (lambda _step, _done, _total: None))
 
 
 class _Walk:
     """State of one sweep."""
 
-    def __init__(
-        self,
-        mod: IRModule,
-        batches: Any,
-        recipe: Recipe,
-        progress: Progress | None,
-        fit: Fit,
-        evaluate: Evaluator,
-    ) -> None:
+    def __init__(self, mod: IRModule, recipe: Recipe, memory: int, fit: Fit, evaluate: Evaluator) -> None:
         self.mod = mod
+        self.memory = memory
         self.fit = fit
-        self.progress = progress
         self.interpreter = Interpreter(mod, evaluate)
         layers = weighted_layers(mod)
-        self.solver = recipe.solver
-        self.plans = recipe.plan([layer.info for layer in layers])
+        self.recipe = recipe
+        plans = recipe.plan([layer.info for layer in layers])
         self.layers = {layer.var: layer for layer in layers if layer.function == "main"}
-        self.bias_of = dict(_biases(self.interpreter.steps, self.layers))
-        adds = {
-            step.name: step.value.args[1]
-            for step in self.interpreter.steps
-            if is_call(step.value, "relax.add")
-        }
-        self.bias_values = {add: _flat(adds[add]) for add in self.bias_of.values()}
+        self.plans = {layer.info.name: plans[layer.info.name] for layer in self.layers.values()}
+        fitted = [var for var, layer in self.layers.items() if self.plans[layer.info.name].kind != "skip"]
+        steps = self.interpreter.steps
+        self.bias_of = {var: add for var, add in _biases(steps, self.layers) if var in fitted}
+        second = {step.name: step.value.args[1] for step in steps if is_call(step.value, "relax.add")}
+        self.bias_values = {add: _constant(second[add]) for add in self.bias_of.values()}
         self.qparams = activation_qparams(mod)
-        self.shifts: dict[str, Array] = {}  # of bias additions, by variable
-        self.weights: dict[str, Weight] = {}
-        self.errors: dict[str, float] = {}
-        params = self.interpreter.func.params
-        examples = list(batches_of(batches, self.interpreter.inputs))
-        self.wanted: list[Env] = [dict(zip(params, x, strict=True)) for x in examples]
-        self.actual: list[Env] = [dict(zip(params, x, strict=True)) for x in examples]
+        self.twin = Twin(self.interpreter, fitted, list(self.bias_of.values()))
+        self.fits: dict[str, LayerFit] = {}
 
-    def run(self) -> SequentialFit:
+    def run(self, examples: Examples, checkpoint: Checkpoint | None, progress: Progress) -> SequentialFit:
         """The sweep."""
-        done = 0
-        for step in self.interpreter.steps:
-            layer = self.layers.get(step.name)
-            plan = self.plans[layer.info.name] if layer is not None else None
-            if layer is not None and plan is not None and plan.kind != "skip":
-                self._layer(step, layer, plan)
+        stage = None if checkpoint is None else checkpoint.stage("fit", self.recipe, self.plans)
+        todo = []
+        for place in self.twin.places:
+            step = self.twin.steps[place]
+            layer = self.layers[step.name]
+            stored = None if stage is None else stage.load(layer.info.name)
+            if stored is None:
+                todo.append(place)
             else:
-                self._plain(step)
-            for env in (*self.wanted, *self.actual):
-                for var in step.frees:
-                    env.pop(var, None)
-            if layer is not None:
-                done += 1
-                if self.progress is not None:
-                    self.progress("decompose", done, len(self.layers))
-        return SequentialFit(self._corrected(), self.weights, self.errors)
+                self._apply(step, layer, stored)
+        done = len(self.layers) - len(todo)
+        progress("decompose", done, len(self.layers))
+        for place, moments in sweep(self.twin, examples, todo, self.memory):
+            step = self.twin.steps[place]
+            layer = self.layers[step.name]
+            fit = self._fit(step, layer, moments)
+            if stage is not None:
+                stage.save(layer.info.name, fit)
+            self._apply(step, layer, fit)
+            done += 1
+            progress("decompose", done, len(self.layers))
+        weights = {name: fit.weight for name, fit in self.fits.items()}
+        errors = {name: fit.error for name, fit in self.fits.items()}
+        return SequentialFit(self._corrected(), weights, errors)
 
-    def _plain(self, step: Step) -> None:
-        shift = self.shifts.get(step.name)
-        for wanted, actual in zip(self.wanted, self.actual, strict=True):
-            wanted[step.var] = self.interpreter._evaluate(step, wanted)[1]
-            if shift is not None:
-                actual[step.var] = self.interpreter._evaluate(step, actual)[1] + shift
-            elif step.constant:
-                actual[step.var] = wanted[step.var]
-            else:
-                actual[step.var] = self.interpreter._evaluate(step, actual)[1]
+    def _apply(self, step: Step, layer: WeightedLayer, fit: LayerFit) -> None:
+        self.fits[layer.info.name] = fit
+        self.twin.changed[step.name] = _in_graph(layer, fit.weight.dequantize())
+        if fit.bias is not None:
+            self.twin.changed[self.bias_of[step.name]] = fit.bias
 
-    def _layer(self, step: Step, layer: WeightedLayer, plan: LayerPlan) -> None:
-        observer = MomentObserver([step.name])
-        operands = []
-        for wanted, actual in zip(self.wanted, self.actual, strict=True):
-            wanted[step.var] = self.interpreter._evaluate(step, wanted)[1]
-            args = [self.interpreter._value(a, actual) for a in step.value.args]
-            observer.reference = {step.name: _by_filter(step.value, wanted[step.var])}
-            observer(step, args, None, step.name)
-            operands.append(args)
+    def _fit(self, step: Step, layer: WeightedLayer, moments: Moments) -> LayerFit:
         bias = self.bias_of.get(step.name)
-        moments = per_position(observer.finish()[step.name], centred=bias is not None)
-        weight = self.fit(layer, plan, *moments, self.solver)
+        per_one = per_position(moments, centred=bias is not None)
+        weight = self.fit(layer, self.plans[layer.info.name], *per_one, self.recipe.solver)
         scale = self.qparams.get(str(step.value.args[0].name)) if bias is not None else None
         if bias is not None and scale is not None:
-            weight = raise_scales(weight, least_scale(self.bias_values[bias], scale.scale))
-        self.weights[layer.info.name] = weight
-        dense = _in_graph(layer, weight.dequantize())
-        for actual, args in zip(self.actual, operands, strict=True):
-            actual[step.var] = self.interpreter.evaluate(step.value, [args[0], dense, *args[2:]])
-        self._correct(step, layer, bias)
-
-    def _correct(self, step: Step, layer: WeightedLayer, bias: str | None) -> None:
-        axis = -1 if layer.info.op == "dense" else 1
-        rest = tuple(
-            i for i in range(self.wanted[0][step.var].ndim) if i != axis % self.wanted[0][step.var].ndim
-        )
-        error = square = total = total_square = 0.0
-        for wanted, actual in zip(self.wanted, self.actual, strict=True):
-            y = wanted[step.var].astype(np.float64)
-            d = y - actual[step.var]
-            error, square = error + d.mean(axis=rest), square + (d * d).mean(axis=rest)
-            total, total_square = total + y.mean(axis=rest), total_square + (y * y).mean(axis=rest)
-        n = len(self.wanted)
-        mean, spread = np.asarray(error) / n, np.asarray(total_square) / n - (np.asarray(total) / n) ** 2
-        left = np.asarray(square) / n - (mean**2 if bias is not None else 0.0)
-        self.errors[layer.info.name] = float(left.sum() / max(float(spread.sum()), 1e-30))
-        if bias is not None:
-            shape = [1] * self.wanted[0][step.var].ndim
-            shape[axis] = mean.size
-            self.shifts[bias] = mean.reshape(shape).astype(np.float32)
+            weight = raise_scales(weight, least_scale(self.bias_values[bias].reshape(-1), scale.scale))
+        error, mean = _left(weight.dequantize(), moments, biased=bias is not None)
+        if bias is None:
+            return LayerFit(weight, error)
+        old = self.bias_values[bias]
+        return LayerFit(weight, error, (old + mean.reshape(old.shape)).astype(np.float32))
 
     def _corrected(self) -> IRModule:
-        shifts = self.shifts
+        changed = {add: self.twin.changed[add] for add in self.bias_of.values()}
 
         def rule(_: Rewriter, var: Expr, value: Expr) -> Expr | None:
-            shift = shifts.get(str(var.name))
-            old = constant(value.args[1]) if shift is not None else None
-            if shift is None or old is None:
+            new = changed.get(str(var.name))
+            if new is None:
                 return None
-            new = (old + (shift if old.ndim == shift.ndim else shift.reshape(-1))).astype(np.float32)
             return type(value)(value.op, [value.args[0], const(new)], value.attrs, value.ty_args)
 
         return rewrite(self.mod, rule, "main")
+
+
+def _left(weight: Array, moments: Moments, *, biased: bool) -> tuple[float, F64]:
+    """What a weight leaves of the output: squared error over variance, and the mean error of each filter.
+
+    The mean does not count as error where the layer has a bias, which takes it.
+    """
+    if moments.yx is None or moments.y is None or moments.yy is None:
+        raise TypeError("moments without a reference")
+    count = max(moments.count, 1)
+    rows = moments.geometry.to_rows(weight).astype(np.float64).reshape(moments.groups, -1, moments.x.shape[1])
+    filters = moments.y.size
+    mean = (moments.y - np.einsum("gmk,gk->gm", rows, moments.x).reshape(-1)) / count
+    cross = np.einsum("mk,mk->m", rows.reshape(filters, -1), moments.yx)
+    square = (moments.yy - 2 * cross + moments.error(weight)) / count
+    left = square - (mean**2 if biased else 0.0)
+    spread = moments.yy / count - (moments.y / count) ** 2
+    return max(float(left.sum()), 0.0) / max(float(spread.sum()), 1e-30), mean
 
 
 def _biases(steps: Sequence[Step], layers: dict[str, WeightedLayer]) -> Iterator[tuple[str, str]]:
@@ -271,12 +260,11 @@ def fit_int8(layer: WeightedLayer, hessian: F64, cross: F64, ridge: float) -> Ra
     return quantize_int8(geometry.from_rows(rows).astype(np.float32))
 
 
-def _flat(expr: Expr) -> Array:
-    """A constant as (M,)."""
+def _constant(expr: Expr) -> Array:
     array = constant(expr)
     if array is None:
         raise TypeError("a bias is a constant")
-    return array.reshape(-1)
+    return array
 
 
 def _in_graph(layer: WeightedLayer, array: Array) -> Array:
@@ -284,10 +272,3 @@ def _in_graph(layer: WeightedLayer, array: Array) -> Array:
     if layer.info.op == "dense":
         return np.ascontiguousarray(array[:, :, 0, 0].T)
     return array.reshape(layer.info.shape)
-
-
-def _by_filter(call: Expr, value: Array) -> Array:
-    """Output of a layer as (M, positions)."""
-    if is_call(call, "relax.matmul"):
-        return value.reshape(-1, value.shape[-1]).T
-    return value.reshape(*value.shape[:2], -1).transpose(1, 0, 2).reshape(value.shape[1], -1)

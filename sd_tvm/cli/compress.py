@@ -45,6 +45,10 @@ def compress(
     storage: Annotated[
         str, typer.Option(help="plain, or entropy: a smaller file, which needs sd-tvm\\[entropy] to be read.")
     ] = "plain",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="A folder for finished work: the same command, started again, goes on from there."),
+    ] = None,
     shape: Annotated[
         str | None, typer.Option(help="Input shape for models that leave it open, e.g. 1,3,224,224.")
     ] = None,
@@ -64,6 +68,7 @@ def compress(
             calibration=examples,
             budget=limits,
             config=config,
+            checkpoint=checkpoint,
             progress=report,
         )
         size = compressed.save(output, storage=stored_as)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from sd_tvm.tradeoff.drop import smallest_within
 from sd_tvm.tradeoff.goal import Budget
-from sd_tvm.tradeoff.measure import Progress, measure
-from sd_tvm.tradeoff.options import OPTIONS
+from sd_tvm.tradeoff.measure import Progress, measured
 from sd_tvm.tradeoff.planner import Planner, SizeLimit, Store
 
 if TYPE_CHECKING:
     from sd_tvm.accelerator.config import AcceleratorConfig
+    from sd_tvm.calibration.checkpoint import Checkpoint
     from sd_tvm.model import CompressedModel
 
 
@@ -22,6 +22,7 @@ def compress_to_budget(
     progress: Progress,
     store: Store,
     config: AcceleratorConfig | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> CompressedModel:
     """Measure, choose, fit; repeat the last two in the rare case that the file came out too large.
 
@@ -39,6 +40,8 @@ def compress_to_budget(
         Makes a model of its parts.
     config
         The accelerator: needed for budgets of cycles and energy; else for warnings alone.
+    checkpoint
+        Where measurements and fits are stored as they are made, and taken from if they are there.
 
     Raises
     ------
@@ -48,14 +51,14 @@ def compress_to_budget(
     from sd_tvm.calibration.sequential import fit_in_order
 
     if budget.max_drop is not None:
-        return smallest_within(mod, examples, budget, progress, store, config)
-    report = measure(mod, examples, OPTIONS, config=config, every=False, progress=progress)
+        return smallest_within(mod, examples, budget, progress, store, config, checkpoint)
+    report = measured(mod, examples, progress, config, checkpoint)
     planner = Planner(mod, report, budget, store, config)
     limits = planner.limits()
     while True:
         choice = planner.choose(limits)
         recipe = planner.recipe(choice)
-        fitted = fit_in_order(mod, examples, recipe, progress)
+        fitted = fit_in_order(mod, examples, recipe, progress, checkpoint=checkpoint)
         model = store(fitted.module, fitted.weights, fitted.errors, recipe, (), planner.facts(choice))
         size = next((limit for limit in limits if isinstance(limit, SizeLimit)), None)
         if size is None or model.nbytes <= size.limit:

@@ -17,12 +17,12 @@ from sd_tvm.calibration.interpreter import Interpreter
 from sd_tvm.calibration.ops import Array
 from sd_tvm.errors import BudgetError
 from sd_tvm.tradeoff.goal import Budget
-from sd_tvm.tradeoff.measure import Progress, measure
-from sd_tvm.tradeoff.options import OPTIONS
+from sd_tvm.tradeoff.measure import Progress, measured
 from sd_tvm.tradeoff.planner import Planner, SizeLimit, Store
 
 if TYPE_CHECKING:
     from sd_tvm.accelerator.config import AcceleratorConfig
+    from sd_tvm.calibration.checkpoint import Checkpoint
     from sd_tvm.model import CompressedModel
 
 #: Every so many examples one is held out.
@@ -40,6 +40,7 @@ def smallest_within(
     progress: Progress,
     store: Store,
     config: AcceleratorConfig | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> CompressedModel:
     """Bisection over the size of the file, every size fitted and measured; the model is the one measured.
 
@@ -56,7 +57,7 @@ def smallest_within(
     wanted = 0.0 if budget.max_drop is None else budget.max_drop
     fitted_on, held_out = _split(mod, examples)
     answers = _Answers(mod, held_out)
-    report = measure(mod, fitted_on, OPTIONS, config=config, every=False, progress=progress)
+    report = measured(mod, fitted_on, progress, config, checkpoint)
     planner = Planner(mod, report, Budget(), store, config)
     size = SizeLimit(planner, _ANY)
     size.start()
@@ -67,7 +68,7 @@ def smallest_within(
 
     def tried(choice: list[int]) -> tuple[CompressedModel, float]:
         recipe = planner.recipe(choice)
-        fitted = fit_in_order(mod, fitted_on, recipe, progress)
+        fitted = fit_in_order(mod, fitted_on, recipe, progress, checkpoint=checkpoint)
         model = store(fitted.module, fitted.weights, fitted.errors, recipe, (), planner.facts(choice))
         return model, answers.drop(model)
 

@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm._blas import one_blas_thread
+from sd_tvm.calibration.checkpoint import Checkpoint, LayerFit, Stage, remember
 from sd_tvm.calibration.data import batches_of
+from sd_tvm.calibration.examples import Examples
 from sd_tvm.calibration.interpreter import Interpreter
 from sd_tvm.calibration.moments import F64, MomentObserver, Moments
 from sd_tvm.calibration.sequential import _biases
@@ -30,7 +32,7 @@ from sd_tvm.relay_passes._weights import WeightedLayer, weighted_layers
 from sd_tvm.tradeoff.cost import Cost, machine_of, network_cost
 from sd_tvm.tradeoff.effect import Change, Key, effects
 from sd_tvm.tradeoff.model import LayerSensitivity, OptionRow, SensitivityReport, frontier
-from sd_tvm.tradeoff.options import blank_weight, checked_options, option_nbytes, options_of
+from sd_tvm.tradeoff.options import OPTIONS, blank_weight, checked_options, option_nbytes, options_of
 from sd_tvm.tradeoff.warn import warnings_of
 from sd_tvm.weights.tensor import SDWeight, Weight
 
@@ -117,10 +119,11 @@ def measure(
     config: AcceleratorConfig | None = None,
     every: bool = True,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> SensitivityReport:
     """As :func:`sensitivity`, for a simplified float32 module (calibrated, if a configuration is given).
 
-    ``every``: also the options that are not worth it by their bytes alone.
+    ``every``: also the options that are not worth it by their bytes alone. A checkpoint stores the fits.
     """
     from sd_tvm.report.build import package_versions
 
@@ -147,10 +150,13 @@ def measure(
     changes: dict[Key, Change] = {}
     done, total = 0, sum(len(own) for own in chosen.values())
     report("sensitivity", 0, total)
+    names = tuple(layer.info.name for layer in layers.values())
     for var, bench in benches.items():
         found = []
         for name, option in chosen[var].items():
-            row, changes[var, name] = bench.row(name, option)
+            row, changes[var, name] = bench.row(
+                name, option, None if checkpoint is None else checkpoint.measured(name, names)
+            )
             cost = costs.get((bench.layer.info.name, name), Cost())
             known = cost.cycles > 0
             found.append(
@@ -176,6 +182,24 @@ def measure(
     notes = (ALONE,) if count > 1 else (ALONE, ONE_EXAMPLE)
     return SensitivityReport(
         title, count, count // 2, len(watched), name, finished, notes, package_versions()
+    )
+
+
+def measured(
+    mod: IRModule,
+    examples: Any,
+    progress: Progress | None,
+    config: AcceleratorConfig | None,
+    checkpoint: Checkpoint | None,
+) -> SensitivityReport:
+    """What budgets choose from, :func:`measure` of all options that may be worth it; kept in a checkpoint."""
+    return remember(
+        checkpoint,
+        "sensitivity.json",
+        SensitivityReport,
+        lambda: measure(
+            mod, examples, OPTIONS, config=config, every=False, progress=progress, checkpoint=checkpoint
+        ),
     )
 
 
@@ -216,9 +240,8 @@ def _moments(
 ) -> tuple[dict[str, Moments], dict[str, Moments], int]:
     """Input moments on the fitted and on the held-out examples, and how many examples there are."""
     observers = (MomentObserver(layers), MomentObserver(layers))
-    total, count = len(examples) if isinstance(examples, list) else 0, 0
-    if total == 0 and interpreter.inputs and interpreter.inputs[0].shape:
-        total = len(examples) // max(interpreter.inputs[0].shape[0], 1)
+    examples = Examples.of(examples)
+    total, count = examples.count(interpreter.inputs), 0
     report("moments", 0, total)
     for inputs in batches_of(examples, interpreter.inputs):
         interpreter.run(inputs, observers[count % 2])
@@ -249,10 +272,13 @@ class _Bench:
         """Output positions of one example."""
         return (self.seen.count + (self.unseen.count if self.examples > 1 else 0)) // self.examples
 
-    def row(self, name: str, option: Form | None) -> tuple[OptionRow, Change]:
+    def row(self, name: str, option: Form | None, stage: Stage | None = None) -> tuple[OptionRow, Change]:
         """Fit the layer in one option and measure it; what the layer becomes."""
         geometry = self.layer.info.geometry
-        weight = self._fit(option)
+        stored = None if stage is None else stage.load(self.layer.info.name)
+        weight = self._fit(option) if stored is None else stored.weight
+        if stage is not None and stored is None:
+            stage.save(self.layer.info.name, LayerFit(weight))
         dense = weight.dequantize()
         difference = dense.astype(np.float64) - self.layer.array
         nbytes = option_nbytes(geometry, option)
