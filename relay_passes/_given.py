@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm.calibration.interpreter import Interpreter
-from sd_tvm.calibration.sequential import _biases, _flat
+from sd_tvm.calibration.sequential import _biases, _constant
 from sd_tvm.decompose.basis8 import guard_scales
 from sd_tvm.decompose.scale_floor import least_scale, raise_scales
 from sd_tvm.errors import NumericsError, RecipeError
@@ -92,7 +92,8 @@ def least_scales(mod: IRModule) -> dict[str, F64]:
     for var, add in _biases(steps, layers):
         scale = qparams.get(str(values[var].args[0].name))
         if scale is not None:
-            found[layers[var].info.name] = least_scale(_flat(values[add].args[1]), scale.scale)
+            bias = _constant(values[add].args[1]).reshape(-1)
+            found[layers[var].info.name] = least_scale(bias, scale.scale)
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sd_tvm.accelerator.config import AcceleratorConfig
     from sd_tvm.calibration.checkpoint import Checkpoint
     from sd_tvm.calibration.examples import Examples
     from sd_tvm.errors import BudgetError, CheckpointError
@@ -161,7 +162,9 @@ def _with_weights(
     for name, note in rounded.items():
         facts[name]["warning"] = note
     if left:
-        notes += (f"{', '.join(left)}: no layer that can be compressed; what their codes rebuild is in float32",)
+        notes += (
+            f"{', '.join(left)}: no layer that can be compressed; what their codes rebuild is in float32",
+        )
         _LOG.warning("%s", notes[-1])
     return _warned(_store(mod, given | others, {}, recipe, notes, facts))
 

@@ -64,7 +64,7 @@ class Range:
         sample = flat[:: step | 1] if step > 1 else flat
         if self.half > 0:
             # the scale is a power of two, which float32 multiplies by exactly unless it is extreme
-            kind = np.float32 if 2.0**-100 < self.half < 2.0**100 else np.float64
+            kind: Any = np.float32 if 2.0**-100 < self.half < 2.0**100 else np.float64
             index = (sample.astype(kind) * kind(BINS / (2 * self.half)) + kind(BINS / 2)).astype(np.intp)
             self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
 

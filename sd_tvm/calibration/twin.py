@@ -176,6 +176,6 @@ def _seconds(step: Step, nbytes: int, value: Any) -> float:
     weight = constant(step.value.args[1]) if is_call(step.value, *LAYERS) else None
     if weight is None or not isinstance(value, np.ndarray):
         return 2 * nbytes * _BYTE
-    macs = value.size * (weight.size // value.shape[-1 if weight.ndim == 2 else 1])
+    macs = int(value.size) * (int(weight.size) // int(value.shape[-1 if weight.ndim == 2 else 1]))
     depthwise = weight.ndim > 2 and weight.shape[1] == 1
     return 2 * nbytes * _BYTE + macs * (_MAC_DEPTHWISE if depthwise else _MAC)

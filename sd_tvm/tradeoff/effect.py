@@ -72,30 +72,27 @@ class Replay:
 
     def record(self, inputs: Sequence[Array]) -> list[F64]:
         """Run the network, remember every value, and return the outputs."""
-        func = self.interpreter.func
-        self._env = dict(zip(func.params, inputs, strict=True))
+        self.interpreter.fix_constants()
+        self._env = dict(zip(self.interpreter.func.params, inputs, strict=True))
         for step in self.steps:
-            if step.fixed is None:
-                value = self.interpreter._evaluate(step, self._env)[1]
-                if step.constant:
-                    step.fixed = value
-            self._env[step.var] = step.fixed if step.fixed is not None else value
+            if not step.constant:
+                self._env[step.var] = self.interpreter.step_value(step, self._env)[1]
         return self._outputs(self._env)
 
     def exchanged(self, change: Change) -> list[F64]:
         """Outputs of the recorded example with the weight of one layer exchanged."""
         first = self.place[change.layer.var]
         step, env = self.steps[first], dict(self._env)
-        env[step.var] = change.apply(step.value, [self.interpreter._value(a, env) for a in step.value.args])
+        env[step.var] = change.apply(step.value, [self.interpreter.value(a, env) for a in step.value.args])
         dirty = {step.var}
         for later, reads in zip(self.steps[first + 1 :], self._reads[first + 1 :], strict=True):
             if not later.constant and not dirty.isdisjoint(reads):
-                env[later.var] = self.interpreter._evaluate(later, env)[1]
+                env[later.var] = self.interpreter.step_value(later, env)[1]
                 dirty.add(later.var)
         return self._outputs(env)
 
     def _outputs(self, env: dict[Expr, Any]) -> list[F64]:
-        value = self.interpreter._value(self.interpreter.func.body.body, env)
+        value = self.interpreter.value(self.interpreter.func.body.body, env)
         return [np.asarray(v, dtype=np.float64) for v in (value if isinstance(value, tuple) else (value,))]
 
 
