@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sd_tvm.errors import CheckpointError, FormatError
 from sd_tvm.format.container import decode, encode
+from sd_tvm.format.strictjson import canonical
 from sd_tvm.weights.tensor import RawWeight, SDWeight, Weight, WeightForm
 
 if TYPE_CHECKING:
@@ -307,7 +308,7 @@ def _encoded(layer: str, fit: LayerFit) -> bytes:
     if fit.bias is not None:
         tensors["bias"] = fit.bias.reshape(-1)
         meta["bias shape"] = list(fit.bias.shape)
-    return encode(tensors, json.dumps(meta, sort_keys=True))
+    return encode(tensors, canonical(meta))
 
 
 def _decoded(data: bytes, layer: str) -> LayerFit:
