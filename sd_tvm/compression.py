@@ -162,9 +162,7 @@ def _with_weights(
     for name, note in rounded.items():
         facts[name]["warning"] = note
     if left:
-        notes += (
-            f"{', '.join(left)}: no layer that can be compressed; what their codes rebuild is in float32",
-        )
+        notes += (f"{', '.join(left)}: no layer that can be compressed; stored in float32, as rebuilt",)
         _LOG.warning("%s", notes[-1])
     return _warned(_store(mod, given | others, {}, recipe, notes, facts))
 

@@ -62,7 +62,7 @@ EFFICIENTNET = (
 )
 MINILM = (
     Variant("SD, 7x", "SD", R.minilm_7x),
-    Variant("int4", "int4", forms=(R.INT4, R.INT3), like="SD, 7x"),
+    Variant("int4 and int8, bytes of SD 7x", "int4", forms=(R.INT8, R.INT4), like="SD, 7x"),
     Variant("SD, 10.56x", "SD", R.minilm_10x),
     Variant("int3 and int2, bytes of SD 10.56x", "int4", forms=(R.INT4, R.INT3, R.INT2), like="SD, 10.56x"),
     Variant(

@@ -45,8 +45,7 @@ def efficientnet_7x() -> Recipe:
 
 def efficientnet_7x_entropy() -> Recipe:
     """Two-term, a basis for each filter; layers of at most 60,000 weights in int8."""
-    small: Rule = {"op": "*", "max_weights": 60_000, "kind": "int8"}
-    return _recipe([{"op": "*", "kind": "sd", "form": FILTER}, *ALWAYS, small])
+    return Recipe.named("sd-small8")
 
 
 def efficientnet_10x_entropy() -> Recipe:

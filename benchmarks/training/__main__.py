@@ -23,7 +23,7 @@ EPOCHS = {"resnet20": 14, "mobilenetv2-s": 8, "vgg-s": 6}
 RATE = {"resnet20": 0.1, "mobilenetv2-s": 0.1, "vgg-s": 0.05}
 
 COURSES = {
-    "resnet20": Course(more=3),
+    "resnet20": Course(),
     "mobilenetv2-s": Course(),
     "vgg-s": Course(rows=(4,)),
 }
@@ -51,7 +51,8 @@ def _train(options: argparse.Namespace) -> None:
 
 def _retrain(options: argparse.Namespace) -> None:
     course = COURSES[options.name]
-    changes = {k: getattr(options, k) for k in ("epochs", "rate") if getattr(options, k) is not None}
+    given = {k: getattr(options, k) for k in ("epochs", "more", "rate")}
+    changes = {k: v for k, v in given.items() if v is not None}
     row = retrain.retrain(
         options.name,
         options.recipe,
@@ -86,6 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     sub.add_argument("--recipe", default="4:16", help="of recipes.py")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--epochs", type=int)
+    sub.add_argument("--more", type=int, help="epochs of a second cycle of the rate")
     sub.add_argument("--rate", type=float)
     sub.add_argument("--checkpoint", type=Path, help="file to write every epoch, and to go on from")
     sub.add_argument("--folder", type=Path, default=store.FOLDER, help="of the baselines")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -123,6 +124,7 @@ def retrain(
     picked = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(seed))[:CALIBRATION]
     calibration = Split(data.images[picked], data.labels[picked]).normalized().numpy()
     label = f"int4 {recipe}" if int4 else recipe
+    label += f", {course.epochs} + {course.more} epochs" if course.more else ""
     path = out / f"{_stem(name, label, seed)}.sd"
     out.mkdir(parents=True, exist_ok=True)
     compressed = handle.export((torch.zeros(BATCH, 1, 28, 28),), calibration=calibration)
@@ -156,7 +158,8 @@ def retrain(
 
 
 def _stem(name: str, label: str, seed: int) -> str:
-    return f"{name}-{label.replace(':', 'of').replace(' ', '-')}-seed{seed}"
+    words = re.sub(r"[^\w-]+", "-", label.replace(":", "of"))
+    return f"{name}-{words}-seed{seed}"
 
 
 def sizes(model: sd_tvm.CompressedModel) -> dict[str, Any]:

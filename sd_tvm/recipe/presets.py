@@ -8,6 +8,8 @@ RECIPE_VERSION = 1
 #: Weights of a layer that ``codebook64`` leaves in int8: such layers hold next to no bytes, and in a compact
 #: network the first ones carry most of the damage (docs/accuracy.md).
 SMALL_LAYER = 6000
+#: The same for ``sd-small8``, whose file is to be entropy coded (docs/results/compression.md).
+MEDIUM_LAYER = 60_000
 
 
 def _preset(form: dict[str, Any], **rest: Any) -> dict[str, Any]:
@@ -37,6 +39,15 @@ PRESETS: dict[str, dict[str, Any]] = {
             {"op": "*", "max_weights": SMALL_LAYER, "kind": "int8"},
         ],
         "solver": {"ridge": 1.0, "damping": 0.1},
+    },
+    "sd-small8": {
+        "version": RECIPE_VERSION,
+        "rules": [
+            {"op": "*", "kind": "sd", "form": {"pattern": "16:16"}},
+            {"op": "depthwise", "kind": "int8"},
+            {"op": "conv2d", "position": "first", "kind": "int8"},
+            {"op": "*", "max_weights": MEDIUM_LAYER, "kind": "int8"},
+        ],
     },
     "smartdeal": _preset(
         {"pattern": "16:16", "alphabet": "pow2-7", "basis": "slice", "slice_rows": 192},
