@@ -308,13 +308,13 @@ def test_calibration_with_one_or_with_equal_examples(count: int, tmp_path: Path)
 
 def test_sensitivity(tmp_path: Path) -> None:
     arguments = ("sensitivity", "cli.tiny:model", "--calibration", "cli.tiny:data", "--option", "int8")
-    arguments += ("--option", "16:16")
+    arguments += ("--option", "two-term")
     text = succeed(*arguments, "-o", tmp_path / "out")
     assert "conv" in text
     assert "report:" in text
     data = json.loads((tmp_path / "out" / "sensitivity.json").read_text(encoding="utf-8"))
     assert [layer["name"] for layer in data["layers"]] == ["stem", "depthwise", "point", "conv", "fc"]
-    assert [row["option"] for row in data["layers"][0]["options"]] == ["int8", "16:16"]
+    assert [row["option"] for row in data["layers"][0]["options"]] == ["int8", "two-term"]
     assert json.loads(succeed(*arguments, "--json"))["layers"] == data["layers"]
     wrong = invoke(*arguments[:4], "--option", "3:16")
     assert wrong.exit_code == 2
