@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm.calibration.interpreter import Interpreter
-from sd_tvm.calibration.sequential import _biases, _constant
+from sd_tvm.calibration.sequential import bias_constant, biases_of
 from sd_tvm.decompose.basis8 import guard_scales
 from sd_tvm.decompose.scale_floor import least_scale, raise_scales
 from sd_tvm.errors import NumericsError, RecipeError
@@ -89,10 +89,10 @@ def least_scales(mod: IRModule) -> dict[str, F64]:
     layers = {layer.var: layer for layer in weighted_layers(mod) if layer.function == "main"}
     qparams, values = activation_qparams(mod), {step.name: step.value for step in steps}
     found = {}
-    for var, add in _biases(steps, layers):
+    for var, add in biases_of(steps, layers):
         scale = qparams.get(str(values[var].args[0].name))
         if scale is not None:
-            bias = _constant(values[add].args[1]).reshape(-1)
+            bias = bias_constant(values[add].args[1]).reshape(-1)
             found[layers[var].info.name] = least_scale(bias, scale.scale)
     return found
 

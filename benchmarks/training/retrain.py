@@ -98,27 +98,21 @@ def retrain(
         use_int4(handle)
     data, test = load("train"), load("t10k")
     loss = distilling_loss(teacher)
-    train(
-        model,
-        data,
-        epochs=course.epochs,
-        rate=course.rate,
-        seed=seed + 1000,
-        loss=loss,
-        handle=handle,
-        checkpoint=checkpoint,
-    )
+    cycles = [(course.epochs, seed + 1000, 0, checkpoint)]
     if course.more:
+        more = None if checkpoint is None else checkpoint.with_suffix(".more")
+        cycles.append((course.more, seed + 2000, course.epochs, more))
+    for epochs, cycle_seed, first, file in cycles:
         train(
             model,
             data,
-            epochs=course.more,
+            epochs=epochs,
             rate=course.rate,
-            seed=seed + 2000,
+            seed=cycle_seed,
             loss=loss,
             handle=handle,
-            checkpoint=None if checkpoint is None else checkpoint.with_suffix(".more"),
-            first=course.epochs,
+            checkpoint=file,
+            first=first,
         )
     spent = time.process_time() - start
     picked = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(seed))[:CALIBRATION]

@@ -121,9 +121,9 @@ class _Walk:
         self.plans = {layer.info.name: plans[layer.info.name] for layer in self.layers.values()}
         fitted = [var for var, layer in self.layers.items() if self.plans[layer.info.name].kind != "skip"]
         steps = self.interpreter.steps
-        self.bias_of = {var: add for var, add in _biases(steps, self.layers) if var in fitted}
+        self.bias_of = {var: add for var, add in biases_of(steps, self.layers) if var in fitted}
         second = {step.name: step.value.args[1] for step in steps if is_call(step.value, "relax.add")}
-        self.bias_values = {add: _constant(second[add]) for add in self.bias_of.values()}
+        self.bias_values = {add: bias_constant(second[add]) for add in self.bias_of.values()}
         self.qparams = activation_qparams(mod)
         self.twin = Twin(self.interpreter, fitted, list(self.bias_of.values()))
         self.fits: dict[str, LayerFit] = {}
@@ -204,7 +204,7 @@ def _left(weight: Array, moments: Moments, *, biased: bool) -> tuple[float, F64]
     return max(float(left.sum()), 0.0) / max(float(spread.sum()), 1e-30), mean
 
 
-def _biases(steps: Sequence[Step], layers: dict[str, WeightedLayer]) -> Iterator[tuple[str, str]]:
+def biases_of(steps: Sequence[Step], layers: dict[str, WeightedLayer]) -> Iterator[tuple[str, str]]:
     """(layer variable, variable of its bias addition), for layers whose result goes nowhere else."""
     uses: dict[Expr, int] = {}
     by_var = {step.var: step for step in steps}
@@ -260,7 +260,8 @@ def fit_int8(layer: WeightedLayer, hessian: F64, cross: F64, ridge: float) -> Ra
     return quantize_int8(geometry.from_rows(rows).astype(np.float32))
 
 
-def _constant(expr: Expr) -> Array:
+def bias_constant(expr: Expr) -> Array:
+    """The bias that a bias addition of :func:`biases_of` adds."""
     array = constant(expr)
     if array is None:
         raise TypeError("a bias is a constant")

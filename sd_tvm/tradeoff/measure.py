@@ -22,7 +22,7 @@ from sd_tvm.calibration.data import batches_of
 from sd_tvm.calibration.examples import Examples
 from sd_tvm.calibration.interpreter import Interpreter
 from sd_tvm.calibration.moments import F64, MomentObserver, Moments
-from sd_tvm.calibration.sequential import _biases
+from sd_tvm.calibration.sequential import biases_of
 from sd_tvm.decompose.calibrated import fit_calibrated
 from sd_tvm.errors import CalibrationError
 from sd_tvm.recipe import Form, Recipe
@@ -135,7 +135,7 @@ def measure(
         for layer in weighted_layers(mod)
         if layer.function == "main" and layer.var not in constants
     }
-    biased = {var for var, _ in _biases(interpreter.steps, layers)}
+    biased = {var for var, _ in biases_of(interpreter.steps, layers)}
     seen, unseen, count = _moments(interpreter, examples, list(layers), report)
     costs = {} if config is None else _costs(mod, layers, options, config, report)
     chosen = {
