@@ -8,7 +8,7 @@ import numpy as np
 
 from sd_tvm._blas import one_blas_thread
 from sd_tvm.calibration.moments import Moments
-from sd_tvm.decompose.calibrated import DAMPING, fit_calibrated
+from sd_tvm.decompose.calibrated import DAMPING, RIDGE, fit_calibrated
 from sd_tvm.decompose.fit import fit as fit_data_free
 from sd_tvm.decompose.official import OfficialOptions, decompose_official
 from sd_tvm.decompose.select import quantize_raw as quantize_int8
@@ -54,7 +54,7 @@ def fit_layer(
     found = moments.get(layer.var, moments.get(layer.info.name)) if moments is not None else None
     n_bases, bits = max(plan.n_bases, 1), recipe.solver.weight_bits
     if found is not None:
-        damping = DAMPING if recipe.solver.damping is None else recipe.solver.damping
+        _, damping = recipe.solver.strengths(RIDGE, DAMPING)
         return fit_calibrated(
             layer.array, plan.form, found.xx, damping=damping, n_bases=n_bases, weight_bits=bits
         )

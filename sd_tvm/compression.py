@@ -140,7 +140,8 @@ def compress(
     from sd_tvm.calibration.sequential import fit_in_order
 
     fitted = fit_in_order(mod, examples, chosen, report, checkpoint=point)
-    return _warned(_store(fitted.module, fitted.weights, fitted.errors, chosen, (), facts))
+    every = _joined(facts, fitted.facts)
+    return _warned(_store(fitted.module, fitted.weights, fitted.errors, chosen, (), every))
 
 
 def _with_weights(
@@ -241,6 +242,19 @@ def _machine(config: Any, goal: Budget | None) -> AcceleratorConfig | None:
     from sd_tvm.tradeoff.cost import machine_of
 
     return machine_of(config)
+
+
+def _joined(*parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Facts of layers from several sources, their warnings one after the other."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for name, facts in part.items():
+            own = found.setdefault(name, {})
+            warnings = [w for w in (own.get("warning"), facts.get("warning")) if w]
+            own.update(facts)
+            if warnings:
+                own["warning"] = "; ".join(warnings)
+    return found
 
 
 def _slower(mod: Any, recipe: Recipe, machine: AcceleratorConfig | None) -> Mapping[str, Mapping[str, Any]]:

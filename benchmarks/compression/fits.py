@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sd_tvm import CompressedModel
@@ -15,11 +16,14 @@ from sd_tvm.frontends import load_model
 from sd_tvm.recipe import LayerInfo, Recipe
 from sd_tvm.relay_passes._weights import weighted_layers
 from sd_tvm.relay_passes.pipeline import simplify
+from sd_tvm.tradeoff.goal import Budget
+from sd_tvm.tradeoff.measure import measured
+from sd_tvm.tradeoff.model import SensitivityReport
+from sd_tvm.tradeoff.planner import Facts, Planner
 from sd_tvm.weights.rownumbers import row_bits
 
 from .fast import evaluate
 from .integers import WIDTHS, fit_integers, width_of
-from .recipes import SOLVER
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,24 @@ class Network:
         """In SD form, as ``sd_tvm.compress`` does."""
         return self._fitted(recipe, None, 0)
 
+    def budget(self, size: float) -> Fitted:
+        """In SD form, as ``sd_tvm.compress(budget={"size": size})`` does; the file is not measured again."""
+        planner = Planner(self.module, self._sensitivity, Budget.parse({"size": size}), _store)
+        choice = planner.choose(planner.limits())
+        return self._fitted(planner.recipe(choice), None, 0, planner.facts(choice))
+
+    @cached_property
+    def _sensitivity(self) -> SensitivityReport:
+        """What every budget of these calibration data chooses from."""
+        return measured(self.module, self.calibration, None, None, None)
+
     def integers(self, recipe: Recipe) -> Fitted:
         """In integers of few bits, with the same solver; of a recipe's forms only pattern and width count."""
         return self._fitted(recipe, fit_integers, self._saved(recipe))
 
-    def _fitted(self, recipe: Recipe, fit: Fit | None, saved: int) -> Fitted:
+    def _fitted(self, recipe: Recipe, fit: Fit | None, saved: int, facts: Facts | None = None) -> Fitted:
         found = fit_in_order(self.module, self.calibration, recipe, fit=fit, evaluate=evaluate)
-        stored = _store(found.module, found.weights, found.errors, recipe).stored
+        stored = _store(found.module, found.weights, found.errors, recipe, (), facts).stored
         tensors, _ = to_container(stored)
         weights = sum(a.nbytes for name, a in tensors.items() if name.startswith("weights/"))
         return Fitted(
@@ -120,23 +135,24 @@ class Network:
             level[layer.name] = max(i for i, width in enumerate(bits) if width >= wanted or i == 0)
         for _ in forms:
             for layer in reversed(order):
-                if self.bytes_of(self._recipe(level, forms)) <= limit:
+                if self.bytes_of(self._recipe(level, forms, like)) <= limit:
                     break
                 level[layer.name] = min(level[layer.name] + 1, len(forms) - 1)
         for layer in order:
             trial = {**level, layer.name: max(level[layer.name] - 1, 0)}
-            if self.bytes_of(self._recipe(trial, forms)) <= limit:
+            if self.bytes_of(self._recipe(trial, forms, like)) <= limit:
                 level = trial
-        return self._recipe(level, forms)
+        return self._recipe(level, forms, like)
 
     @staticmethod
     def _free(layer: LayerInfo) -> bool:
         """Whether a layer is compressed below int8 at all: depthwise and convolutions of images are not."""
         return layer.op != "depthwise" and (layer.op != "conv2d" or layer.shape[1] > 3)
 
-    def _recipe(self, level: dict[str, int], forms: Sequence[dict[str, Any]]) -> Recipe:
+    @staticmethod
+    def _recipe(level: dict[str, int], forms: Sequence[dict[str, Any]], like: Recipe) -> Recipe:
         rules: list[dict[str, Any]] = []
         for name, k in level.items():
             how = {"kind": "sd", "form": forms[k], "even_if_larger": True} if forms[k] else {"kind": "int8"}
             rules.append({"name": name, **how})
-        return Recipe.from_dict({"version": 1, "rules": rules, "solver": SOLVER})
+        return Recipe.from_dict({"version": 1, "rules": rules, "solver": like.to_dict()["solver"]})

@@ -15,7 +15,7 @@ from sd_tvm.models import efficientnet_lite0 as network
 
 Array = npt.NDArray[Any]
 MODEL = "sd_tvm.models.efficientnet_lite0:model"
-CALIBRATE, EVALUATE = 200, 200
+CALIBRATE, EVALUATE = 400, 200
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def load(folder: Path, cache: Path) -> tuple[Labelled, Labelled]:
 
 
 def split(seed: int, samples: Labelled, foolbox: Labelled) -> Split:
-    """The repeat of a seed: 200 images calibrate, 200 others evaluate."""
+    """The repeat of a seed: 400 images calibrate, 200 others evaluate."""
     order = np.random.default_rng(seed).permutation(len(samples.labels))
     chosen, rest = order[:CALIBRATE], order[CALIBRATE : CALIBRATE + EVALUATE]
     return Split(seed, samples.images[chosen], samples.part(rest), foolbox)

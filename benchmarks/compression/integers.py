@@ -64,7 +64,7 @@ class Width:
 def fit_integers(layer: WeightedLayer, plan: LayerPlan, hessian: F64, cross: F64, solver: Solver) -> Weight:
     """Weight of a layer: int8, or int4 in the pattern of its plan."""
     if plan.form is None:
-        return fit_int8(layer, hessian, cross, RIDGE if solver.ridge is None else solver.ridge)
+        return fit_int8(layer, hessian, cross, solver.strengths(RIDGE, DAMPING)[0])
     return fit_width(layer, plan.form, hessian, cross, solver, width_of(plan.form))
 
 
@@ -81,9 +81,9 @@ def fit_width(
     m, groups, s = geometry.shape[0], len(hessian), geometry.s
     h = check_moments(geometry, hessian, cross)
     flat = geometry.to_rows(layer.array.astype(np.float64)).reshape(groups, m // groups, -1)
-    ridge = RIDGE if solver.ridge is None else solver.ridge
+    ridge, damping = solver.strengths(RIDGE, DAMPING)
     target = wanted_weight(flat, h, cross.reshape(flat.shape), ridge)
-    damped = _damp(h, DAMPING if solver.damping is None else solver.damping)
+    damped = _damp(h, damping)
     rows = target.reshape(m, geometry.rows, s)
     keep = keep_rows(_row_energy(rows, damped, groups), form)
     levels = make_levels(width.values)

@@ -34,31 +34,47 @@ class Variant:
         For the tables; family ``SD``, ``int4``, ``sparse int4``, ``int8``.
     sd
         Recipe of an SD row.
+    size
+        Or the size budget, a ratio of plain files, that finds one.
     forms, like
         A peer's forms from the densest on, and the SD row whose bytes it may take.
+    repeats
+        Repeats that are measured at most.
     """
 
     name: str
     family: str
     sd: Callable[[], Recipe] | None = None
+    size: float | None = None
     forms: tuple[Any, ...] = ()
     like: str = ""
+    repeats: int = 3
 
 
 R = recipes
-TEN, SEVEN = "SD, 10.56x entropy coded", "SD, 7.1x"
+SEVEN, TEN = "SD, budget 7.1x", "SD, budget 10.56x"
 EFFICIENTNET = (
-    Variant(SEVEN, "SD", R.efficientnet_7x),
-    Variant("SD, 7.1x entropy coded", "SD", R.efficientnet_7x_entropy),
+    Variant(SEVEN, "SD", size=7.1),
+    Variant(TEN, "SD", size=10.56),
     Variant("int4, bytes of SD 7.1x", "int4", forms=(R.INT8, R.INT4), like=SEVEN),
-    Variant(TEN, "SD", R.efficientnet_10x_entropy),
     Variant("int4 to int2, bytes of SD 10.56x", "int4", forms=(R.INT8, R.INT4, R.INT3, R.INT2), like=TEN),
-    Variant("sparse int4 and int8, bytes of SD 7.1x", "sparse int4", forms=(R.INT8, R.SPARSE), like=SEVEN),
+    Variant("SD, budget 9.3x", "SD", size=9.3),
+    Variant("SD, preset sd-small8", "SD", lambda: Recipe.named("sd-small8"), repeats=1),
     Variant(
-        "sparse int4 and int4, bytes of SD 10.56x", "sparse int4", forms=(R.INT8, R.INT4, R.SPARSE), like=TEN
+        "sparse int4 and int8, bytes of SD 7.1x",
+        "sparse int4",
+        forms=(R.INT8, R.SPARSE),
+        like=SEVEN,
+        repeats=1,
     ),
-    Variant("int8", "int8", lambda: Recipe.named("int8")),
-    Variant("SD, nine levels", "SD", R.efficientnet_8x),
+    Variant(
+        "sparse int4 and int4, bytes of SD 10.56x",
+        "sparse int4",
+        forms=(R.INT8, R.INT4, R.SPARSE),
+        like=TEN,
+        repeats=1,
+    ),
+    Variant("int8", "int8", lambda: Recipe.named("int8"), repeats=1),
 )
 MINILM = (
     Variant("SD, 7x", "SD", R.minilm_7x),
@@ -95,7 +111,7 @@ class Store:
 
 def run(network: str, seed: int, store: Store, folder: Path) -> None:
     """Measure what is missing of one repeat."""
-    missing = [v for v in NETWORKS[network] if store.find(seed, v.name) is None]
+    missing = [v for v in NETWORKS[network] if seed < v.repeats and store.find(seed, v.name) is None]
     if not missing:
         return
     measured = _efficientnet(folder, seed, store) if network == "EfficientNet-Lite0" else _minilm(seed, store)
@@ -109,12 +125,14 @@ def run(network: str, seed: int, store: Store, folder: Path) -> None:
 
 
 def _fit(network: Network, variant: Variant, find: Callable[[str], Row | None]) -> Fitted:
+    if variant.size is not None:
+        return network.budget(variant.size)
     if variant.sd is not None:
         return network.sd(variant.sd())
     like = find(variant.like)
     if like is None:
         raise ValueError(f"{variant.name!r} stands before {variant.like!r}")
-    recipe = next(v.sd() for v in NETWORKS[like["network"]] if v.name == variant.like and v.sd is not None)
+    recipe = Recipe.from_dict(like["recipe"])
     return network.integers(network.peer(variant.forms, like["weight_bytes"], recipe))
 
 
@@ -126,6 +144,7 @@ def _sizes(fitted: Fitted) -> Row:
         "ratio_entropy": fitted.model.fp32_bytes / fitted.file_entropy,
         "weight_bytes": fitted.weight_bytes,
         "weight_ratio": fitted.fp32_weight_bytes / fitted.weight_bytes,
+        "recipe": None if fitted.model.recipe is None else fitted.model.recipe.to_dict(),
     }
 
 

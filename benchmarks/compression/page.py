@@ -54,6 +54,7 @@ def write(rows: Sequence[Row], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     order = {v.name: i for network in NETWORKS.values() for i, v in enumerate(network)}
     data = sorted(rows, key=lambda r: (r["network"], r["seed"], order[r["variant"]]))
+    data = [{key: value for key, value in row.items() if key != "recipe"} for row in data]
     (folder / "compression.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     (folder / "compression.svg").write_text(frontier(data) + "\n", encoding="utf-8")
     (folder / "compression.md").write_text(page(data), encoding="utf-8")

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 #: Raised when old folders cannot be read any more.
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 _INPUTS = "inputs.json"
 _SOURCES = (".py", ".h", ".cc")
 #: Packages whose code decides the bytes of a fit.
@@ -50,11 +50,14 @@ class LayerFit:
         Squared error of the output relative to the output's variance.
     bias
         The corrected bias, None for a layer without one.
+    facts
+        What else the report is to say of the layer; JSON values.
     """
 
     weight: Weight
     error: float = 0.0
     bias: npt.NDArray[np.float32] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpoint:
@@ -296,7 +299,7 @@ def module_digest(mod: Any) -> str:
 def _encoded(layer: str, fit: LayerFit) -> bytes:
     weight = fit.weight
     tensors: dict[str, npt.NDArray[Any]] = {"scale": weight.scale}
-    meta: dict[str, Any] = {"layer": layer, "error": fit.error}
+    meta: dict[str, Any] = {"layer": layer, "error": fit.error, "facts": fit.facts}
     if isinstance(weight, SDWeight):
         meta |= {"kind": "sd", "shape": list(weight.shape), "form": asdict(weight.form)}
         tensors |= {"coef": weight.coef, "basis": weight.basis}
@@ -326,7 +329,7 @@ def _decoded(data: bytes, layer: str) -> LayerFit:
     else:
         weight = RawWeight(tensors["values"], tensors["scale"])
     bias = tensors["bias"].reshape(meta["bias shape"]) if "bias" in tensors else None
-    return LayerFit(weight, float(meta["error"]), bias)
+    return LayerFit(weight, float(meta["error"]), bias, dict(meta["facts"]))
 
 
 def _brief(value: Any) -> str:

@@ -9,7 +9,7 @@ adds Y X^T of its outputs Y, which is what a least-squares fit to the reference'
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,22 @@ class Moments:
     yx: F64 | None = None
     y: F64 | None = None
     yy: F64 | None = None
+
+    def plus(self, other: Moments) -> Moments:
+        """Moments of the examples of both, which are of the same layer with or without a reference."""
+
+        def added(mine: F64 | None, theirs: F64 | None) -> F64 | None:
+            return None if mine is None or theirs is None else mine + theirs
+
+        return replace(
+            self,
+            count=self.count + other.count,
+            xx=self.xx + other.xx,
+            x=self.x + other.x,
+            yx=added(self.yx, other.yx),
+            y=added(self.y, other.y),
+            yy=added(self.yy, other.yy),
+        )
 
     @property
     def mean(self) -> F64:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ from sd_tvm.calibration.examples import Examples
 from sd_tvm.calibration.interpreter import Interpreter, Step
 from sd_tvm.calibration.moments import Moments
 from sd_tvm.calibration.ops import Evaluator, evaluate
+from sd_tvm.calibration.residual import left_over, per_position
 from sd_tvm.calibration.sweep import MEMORY, sweep
 from sd_tvm.calibration.twin import Twin
+from sd_tvm.calibration.validation import FOLDS, Fit, validated
 from sd_tvm.decompose.calibrated import DAMPING, RIDGE, fit_calibrated, wanted_weight
 from sd_tvm.decompose.scale_floor import least_scale, raise_scales
 from sd_tvm.recipe import LayerPlan, Recipe, Solver
@@ -37,8 +40,6 @@ from sd_tvm.weights.tensor import RawWeight, Weight
 F64 = npt.NDArray[np.float64]
 #: Called with (step, done, total).
 Progress = Callable[[str, int, int], None]
-#: Fits a layer: (layer, plan, second moments, cross moments, solver).
-Fit = Callable[[WeightedLayer, LayerPlan, F64, F64, Solver], Weight]
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,14 @@ class SequentialFit:
         Layer name -> weight, layers that the recipe skips left out.
     errors
         Layer name -> squared error of the layer's output after the fit, relative to the output's variance.
+    facts
+        Layer name -> what cross-validation chose and found (:mod:`sd_tvm.calibration.validation`).
     """
 
     module: IRModule
     weights: dict[str, Weight]
     errors: dict[str, float]
+    facts: dict[str, dict[str, Any]]
 
 
 @one_blas_thread
@@ -142,7 +146,8 @@ class _Walk:
                 self._apply(step, layer, stored)
         done = len(self.layers) - len(todo)
         progress("decompose", done, len(self.layers))
-        for place, moments in sweep(self.twin, examples, todo, self.memory):
+        folds = FOLDS if self.recipe.solver.validates else 1
+        for place, moments in sweep(self.twin, examples, todo, self.memory, folds=folds):
             step = self.twin.steps[place]
             layer = self.layers[step.name]
             fit = self._fit(step, layer, moments)
@@ -153,7 +158,8 @@ class _Walk:
             progress("decompose", done, len(self.layers))
         weights = {name: fit.weight for name, fit in self.fits.items()}
         errors = {name: fit.error for name, fit in self.fits.items()}
-        return SequentialFit(self._corrected(), weights, errors)
+        facts = {name: fit.facts for name, fit in self.fits.items() if fit.facts}
+        return SequentialFit(self._corrected(), weights, errors, facts)
 
     def _apply(self, step: Step, layer: WeightedLayer, fit: LayerFit) -> None:
         self.fits[layer.info.name] = fit
@@ -161,18 +167,21 @@ class _Walk:
         if fit.bias is not None:
             self.twin.changed[self.bias_of[step.name]] = fit.bias
 
-    def _fit(self, step: Step, layer: WeightedLayer, moments: Moments) -> LayerFit:
-        bias = self.bias_of.get(step.name)
-        per_one = per_position(moments, centred=bias is not None)
-        weight = self.fit(layer, self.plans[layer.info.name], *per_one, self.recipe.solver)
+    def _fit(self, step: Step, layer: WeightedLayer, folds: Sequence[Moments]) -> LayerFit:
+        bias, plan = self.bias_of.get(step.name), self.plans[layer.info.name]
+        solver, facts = self.recipe.solver, dict[str, Any]()
+        if solver.validates:
+            solver, facts = validated(layer, plan, folds, solver, self.fit, biased=bias is not None)
+        moments = reduce(Moments.plus, folds)
+        weight = self.fit(layer, plan, *per_position(moments, centred=bias is not None), solver)
         scale = self.qparams.get(str(step.value.args[0].name)) if bias is not None else None
         if bias is not None and scale is not None:
             weight = raise_scales(weight, least_scale(self.bias_values[bias].reshape(-1), scale.scale))
-        error, mean = _left(weight.dequantize(), moments, biased=bias is not None)
+        error, mean = left_over(weight.dequantize(), moments, biased=bias is not None)
         if bias is None:
-            return LayerFit(weight, error)
+            return LayerFit(weight, error, None, facts)
         old = self.bias_values[bias]
-        return LayerFit(weight, error, (old + mean.reshape(old.shape)).astype(np.float32))
+        return LayerFit(weight, error, (old + mean.reshape(old.shape)).astype(np.float32), facts)
 
     def _corrected(self) -> IRModule:
         changed = {add: self.twin.changed[add] for add in self.bias_of.values()}
@@ -184,24 +193,6 @@ class _Walk:
             return type(value)(value.op, [value.args[0], const(new)], value.attrs, value.ty_args)
 
         return rewrite(self.mod, rule, "main")
-
-
-def _left(weight: Array, moments: Moments, *, biased: bool) -> tuple[float, F64]:
-    """What a weight leaves of the output: squared error over variance, and the mean error of each filter.
-
-    The mean does not count as error where the layer has a bias, which takes it.
-    """
-    if moments.yx is None or moments.y is None or moments.yy is None:
-        raise TypeError("moments without a reference")
-    count = max(moments.count, 1)
-    rows = moments.geometry.to_rows(weight).astype(np.float64).reshape(moments.groups, -1, moments.x.shape[1])
-    filters = moments.y.size
-    mean = (moments.y - np.einsum("gmk,gk->gm", rows, moments.x).reshape(-1)) / count
-    cross = np.einsum("mk,mk->m", rows.reshape(filters, -1), moments.yx)
-    square = (moments.yy - 2 * cross + moments.error(weight)) / count
-    left = square - (mean**2 if biased else 0.0)
-    spread = moments.yy / count - (moments.y / count) ** 2
-    return max(float(left.sum()), 0.0) / max(float(spread.sum()), 1e-30), mean
 
 
 def biases_of(steps: Sequence[Step], layers: dict[str, WeightedLayer]) -> Iterator[tuple[str, str]]:
@@ -222,28 +213,15 @@ def biases_of(steps: Sequence[Step], layers: dict[str, WeightedLayer]) -> Iterat
             yield source.name, step.name
 
 
-def per_position(moments: Moments, *, centred: bool) -> tuple[F64, F64]:
-    """Second moments (G, K, K) and cross moments (M, K) of one output position; centred: without means."""
-    if moments.yx is None or moments.y is None:
-        raise TypeError("moments without a reference")
-    count, groups = max(moments.count, 1), moments.groups
-    hessian, cross = moments.xx / count, moments.yx / count
-    if centred:
-        mean = moments.mean
-        hessian = moments.centred() / count
-        cross = cross - (moments.y / count)[:, None] * np.repeat(mean, cross.shape[0] // groups, axis=0)
-    return (hessian + hessian.transpose(0, 2, 1)) / 2, cross
-
-
 def _fit(layer: WeightedLayer, plan: LayerPlan, hessian: F64, cross: F64, solver: Solver) -> Weight:
-    ridge = RIDGE if solver.ridge is None else solver.ridge
+    ridge, damping = solver.strengths(RIDGE, DAMPING)
     if plan.kind == "sd" and plan.form is not None:
         return fit_calibrated(
             layer.array,
             plan.form,
             hessian,
             cross=cross,
-            damping=DAMPING if solver.damping is None else solver.damping,
+            damping=damping,
             ridge=ridge,
             n_bases=max(plan.n_bases, 1),
             weight_bits=solver.weight_bits,

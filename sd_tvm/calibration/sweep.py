@@ -33,8 +33,8 @@ _Chunk = tuple[int, list[tuple[Array, ...]]]
 
 
 def sweep(
-    twin: Twin, examples: Examples, places: Sequence[int], memory: int = MEMORY
-) -> Iterator[tuple[int, Moments]]:
+    twin: Twin, examples: Examples, places: Sequence[int], memory: int = MEMORY, *, folds: int = 1
+) -> Iterator[tuple[int, list[Moments]]]:
     """Yield the moments of layer after layer; the caller puts the fitted weight into the twin in between.
 
     Parameters
@@ -47,11 +47,13 @@ def sweep(
         Numbers of the layers' steps, rising.
     memory
         Bytes of activations to keep in memory.
+    folds
+        Example i counts in fold i modulo folds. Never more folds than examples.
 
     Yields
     ------
     place, moments
-        Moments of the layer's inputs in the compressed copy with its outputs in the float32 one.
+        Moments of the layer's inputs in the compressed copy with its outputs in the float32 one, by fold.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def sweep(
     """
     if not places:
         return
-    state = _Sweep(twin, examples, places, memory)
+    state = _Sweep(twin, examples, places, memory, folds)
     try:
         for place in places:
             yield place, state.moments(place)
@@ -70,7 +72,9 @@ def sweep(
 
 
 class _Sweep:
-    def __init__(self, twin: Twin, examples: Examples, places: Sequence[int], memory: int) -> None:
+    def __init__(
+        self, twin: Twin, examples: Examples, places: Sequence[int], memory: int, folds: int
+    ) -> None:
         self.twin = twin
         self.examples = examples
         self.specs = twin.interpreter.inputs
@@ -81,6 +85,7 @@ class _Sweep:
         widest = max((twin.nbytes(place) for place in twin.places), default=1)
         self.size = max(1, min(CHUNK_EXAMPLES, CHUNK_BYTES // max(widest, 1)))
         self.count = examples.count(self.specs)
+        self.folds = min(folds, self.count)
         self.chunks = -(-self.count // self.size)
         starts = [0, *places]
         self.stops = dict(
@@ -96,33 +101,34 @@ class _Sweep:
             )
         )
 
-    def moments(self, place: int) -> Moments:
-        """Moments of one layer, the next one."""
+    def moments(self, place: int) -> list[Moments]:
+        """Moments of one layer, the next one, by fold."""
         name, kept = self.twin.steps[place].name, self.stops[place]
         store = None if kept is None else ChunkStore(self.chunks, on_disk=kept == "disk")
 
-        def work(chunk: _Chunk) -> MomentObserver:
-            observer = MomentObserver([name])
+        def work(chunk: _Chunk) -> list[MomentObserver]:
+            observers = [MomentObserver([name]) for _ in range(self.folds)]
             packed: list[Array] = []
-            for state in self._states(chunk):
+            for i, state in enumerate(self._states(chunk), start=chunk[0] * self.size):
                 self.twin.advance(state, self.at, place)
-                self._observe(observer, state, place)
+                self._observe(observers[i % self.folds], state, place)
                 if store is not None:
                     packed += self.twin.pack(state, place)
             if store is not None:
                 store.put(chunk[0], packed)
                 if self.store is not None:
                     self.store.free(chunk[0])
-            return observer
+            return observers
 
-        total = MomentObserver([name])
-        for observer in ordered_map(work, self._chunks()):
-            total.merge(observer)
+        totals = [MomentObserver([name]) for _ in range(self.folds)]
+        for observers in ordered_map(work, self._chunks()):
+            for total, observer in zip(totals, observers, strict=True):
+                total.merge(observer)
         if store is not None:
             if self.store is not None:
                 self.store.close()
             self.store, self.at = store, place
-        return total.finish()[name]
+        return [total.finish()[name] for total in totals]
 
     def _chunks(self) -> Iterator[_Chunk]:
         if self.store is not None:

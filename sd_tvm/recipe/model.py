@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -31,6 +31,10 @@ class Activations(Strict):
     percentile: float = Field(default=99.99, gt=50.0, le=100.0)
 
 
+#: Relative to the mean second moment of a layer's inputs.
+Strength = Annotated[float, Field(gt=0.0, le=1e6)]
+
+
 class Solver(Strict):
     """How weights are decomposed.
 
@@ -43,7 +47,8 @@ class Solver(Strict):
     ridge, damping
         Of the calibrated fit (:func:`~sd_tvm.decompose.calibrated.fit_calibrated`), relative to the mean
         second moment of a layer's inputs: how strongly a weight is held at the trained one, and what the
-        codes add to the moments. None: that function's own values.
+        codes add to the moments. None: that function's own values. ``auto``: chosen for every layer by
+        cross-validation between the halves of the calibration data (:mod:`sd_tvm.calibration.validation`).
     weight_bits
         Bits of a rebuilt weight, sign included, that bases are rounded to keep to: an array with narrow
         multipliers needs it (``array.rebuilt_bits`` of a configuration). None: as wide as codes and 8-bit
@@ -52,9 +57,30 @@ class Solver(Strict):
 
     method: Literal["alternating", "official"] = "alternating"
     iterations: int = Field(default=30, ge=1, le=1000)
-    ridge: float | None = Field(default=None, gt=0.0, le=1e6)
-    damping: float | None = Field(default=None, gt=0.0, le=1e6)
+    ridge: Strength | Literal["auto"] | None = None
+    damping: Strength | Literal["auto"] | None = None
     weight_bits: int | None = Field(default=None, ge=8, le=16)
+
+    @property
+    def validates(self) -> bool:
+        """Whether a strength is chosen by cross-validation."""
+        return "auto" in (self.ridge, self.damping)
+
+    def strengths(self, ridge: float, damping: float) -> tuple[float, float]:
+        """Ridge and damping as numbers; the arguments stand for None.
+
+        Raises
+        ------
+        RecipeError
+            If one is ``auto``: nothing has chosen it.
+        """
+        if isinstance(self.ridge, str) or isinstance(self.damping, str):
+            raise RecipeError(
+                "ridge or damping `auto` where nothing is cross-validated",
+                expected="numbers",
+                fix="compress with calibration data: sd_tvm.compress(..., calibration=)",
+            )
+        return ridge if self.ridge is None else self.ridge, damping if self.damping is None else self.damping
 
     @model_validator(mode="after")
     def _consistent(self) -> Solver:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
+from sd_tvm.calibration.gap import too_small
 from sd_tvm.tradeoff.model import LayerSensitivity, OptionRow
-
-#: Error on new examples over the error on the fitted ones beyond which a calibration set is called too small.
-GAP_LIMIT = 1.5
-#: Errors below this are harmless whatever the gap.
-HARMLESS = 1e-3
 
 
 def larger_than_int8(nbytes: int, int8_bytes: int) -> str | None:
@@ -48,12 +44,10 @@ def warnings_of(
     slower = slower_than_int8(row.cycles, raw, target)
     if slower:
         found.append(slower)
-    gap = row.gap
-    if held_out and gap is not None and gap > GAP_LIMIT and row.error > HARMLESS:
-        found.append(
-            f"the calibration set is too small for {layer.inputs} inputs at {row.bits_per_weight:.2g} bits: "
-            f"error {row.fit_error:.2g} on fitted examples, {row.error:.2g} on new ones"
-        )
+    what = f"{layer.inputs} inputs at {row.bits_per_weight:.2g} bits"
+    small = too_small(what, row.fit_error, row.error) if held_out and row.fit_error is not None else None
+    if small:
+        found.append(small)
     if layer.samples < layer.inputs and layer.op != "depthwise":
         found.append(f"{layer.samples} fitted output positions for {layer.inputs} inputs")
     return tuple(found)

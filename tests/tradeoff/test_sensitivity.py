@@ -14,13 +14,13 @@ from cli import tiny
 from tradeoff import small
 
 import sd_tvm
+from sd_tvm.calibration.gap import GAP_LIMIT
 from sd_tvm.errors import BudgetError, CalibrationError, FormatError, NumericsError
 from sd_tvm.format import inspect
 from sd_tvm.recipe import Form, Recipe
 from sd_tvm.tradeoff import OPTIONS
 from sd_tvm.tradeoff.files import report_from_json, write_sensitivity
 from sd_tvm.tradeoff.options import option_rule
-from sd_tvm.tradeoff.warn import GAP_LIMIT
 
 MEASURED = [
     "int8",
