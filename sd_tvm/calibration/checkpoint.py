@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
+from sd_tvm._library import installed_library
+from sd_tvm.decompose.native import LIBRARY
 from sd_tvm.errors import CheckpointError, FormatError
 from sd_tvm.format.container import decode, encode
 from sd_tvm.format.strictjson import canonical
@@ -273,6 +275,7 @@ def code_digest() -> str:
     root = resources.files("sd_tvm")
     for package in _CODE:
         _add_code(found, root.joinpath(package), package)
+    found.update(installed_library(LIBRARY).read_bytes())  # the solver's sources are not installed
     return found.hexdigest()
 
 

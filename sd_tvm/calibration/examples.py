@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -103,6 +103,37 @@ class Examples:
             for _ in self.batches(specs):
                 pass
         return hashlib.blake2b(b"".join(self._marks), digest_size=32).hexdigest()
+
+
+class Part(Examples):
+    """Some of the examples of a calibration, read from it.
+
+    Parameters
+    ----------
+    whole
+        All of them.
+    kept
+        Of the number of an example, from 0 on: whether it is one of these.
+    """
+
+    def __init__(self, whole: Examples, kept: Callable[[int], bool]) -> None:
+        super().__init__(())
+        self._whole, self._kept = whole, kept
+
+    def batches(self, specs: Sequence[InputSpec]) -> Iterator[tuple[Array, ...]]:
+        """Yield one tuple of arrays for every example of the part."""
+        for i, example in enumerate(self._whole.batches(specs)):
+            if self._kept(i):
+                yield example
+
+    def count(self, specs: Sequence[InputSpec]) -> int:
+        """Number of examples."""
+        return sum(map(self._kept, range(self._whole.count(specs))))
+
+    def digest(self, specs: Sequence[InputSpec]) -> str:
+        """Digest of the examples of the part."""
+        marks = b"".join(map(_mark, self.batches(specs)))
+        return hashlib.blake2b(marks, digest_size=32).hexdigest()
 
 
 class _Copy:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sd_tvm.calibration.data import batches_of
+from sd_tvm.calibration.examples import Examples, Part
 from sd_tvm.calibration.interpreter import Interpreter
 from sd_tvm.calibration.ops import Array
 from sd_tvm.errors import BudgetError
@@ -97,7 +97,7 @@ def smallest_within(
     return best
 
 
-def _split(mod: Any, examples: Any) -> tuple[list[Any], list[Any]]:
+def _split(mod: Any, examples: Any) -> tuple[Examples, Examples]:
     """Examples that fit, and examples that are held out.
 
     Raises
@@ -105,16 +105,16 @@ def _split(mod: Any, examples: Any) -> tuple[list[Any], list[Any]]:
     BudgetError
         If there are too few.
     """
-    specs = Interpreter(mod).inputs
-    everything = examples if isinstance(examples, list) else list(batches_of(examples, specs))
-    if len(everything) < HOLD_OUT:
+    everything = Examples.of(examples)
+    count = everything.count(Interpreter(mod).inputs)
+    if count < HOLD_OUT:
         raise BudgetError(
-            f"max_drop with {len(everything)} calibration examples",
+            f"max_drop with {count} calibration examples",
             expected=f"at least {HOLD_OUT}, better some 300: every {HOLD_OUT}rd is held out to measure it",
             fix="pass more examples",
         )
-    held_out = everything[HOLD_OUT - 1 :: HOLD_OUT]
-    return [x for i, x in enumerate(everything) if i % HOLD_OUT != HOLD_OUT - 1], held_out
+    last = HOLD_OUT - 1
+    return Part(everything, lambda i: i % HOLD_OUT != last), Part(everything, lambda i: i % HOLD_OUT == last)
 
 
 class _Answers:
@@ -126,10 +126,10 @@ class _Answers:
         If its first output is no scores of classes.
     """
 
-    def __init__(self, mod: Any, examples: list[Any]) -> None:
+    def __init__(self, mod: Any, examples: Examples) -> None:
         interpreter = Interpreter(mod)
-        self.inputs = list(batches_of(examples, interpreter.inputs))
-        self.wanted = np.stack([_answer(interpreter.run(inputs)) for inputs in self.inputs])
+        self.examples, self.specs = examples, interpreter.inputs
+        self.wanted = np.stack([_answer(interpreter.run(inputs)) for inputs in examples.batches(self.specs)])
         self.count = self.wanted.size
 
     def drop(self, model: CompressedModel) -> float:
@@ -137,7 +137,7 @@ class _Answers:
         from sd_tvm.execute import Runner, compile_module
 
         run = Runner(compile_module(model, "llvm").executable)
-        found = np.stack([_answer(tuple(run(*inputs))) for inputs in self.inputs])
+        found = np.stack([_answer(tuple(run(*inputs))) for inputs in self.examples.batches(self.specs)])
         return 100 * float((found != self.wanted).mean())
 
 

@@ -20,7 +20,7 @@ from passes.nets import Net
 from sd_tvm._tvm import relax
 from sd_tvm.calibration import parallel, sweep
 from sd_tvm.calibration.data import InputSpec
-from sd_tvm.calibration.examples import Examples
+from sd_tvm.calibration.examples import Examples, Part
 from sd_tvm.calibration.sequential import SequentialFit, fit_in_order
 from sd_tvm.calibration.spill import SECTIONS, ChunkStore
 from sd_tvm.calibration.stops import _COPY, _READ, _WRITE, Limits, choose_stops
@@ -213,6 +213,18 @@ def test_forms_of_data_give_the_same_examples(tmp_path: Path) -> None:
         digests.add(examples.digest(SPECS))
     assert len(digests) == 1
     assert Examples(data[::-1]).digest(SPECS) not in digests
+
+
+@given(st.integers(1, 9), st.sets(st.integers(0, 8)))
+def test_a_part_has_its_examples_at_every_reading(count: int, kept: set[int]) -> None:
+    whole = [np.full(SHAPE, i, np.float32) for i in range(count)]
+    part = Part(Examples(whole), kept.__contains__)
+    wanted = [i for i in range(count) if i in kept]
+    for _ in range(2):
+        assert [int(x.flat[0]) for (x,) in part.batches(SPECS)] == wanted
+    assert part.count(SPECS) == len(wanted)
+    if wanted:
+        assert part.digest(SPECS) == Examples([whole[i] for i in wanted]).digest(SPECS)
 
 
 class Changing:

@@ -78,12 +78,17 @@ def fuzz_input(program: bytes, operands: list[np.ndarray], config: str, options:
 
 
 def write_program_corpus(folder: Path) -> None:
-    """One file for every seed, with each configuration in turn."""
+    """One file for every seed, with each configuration in turn; and each on a serial array with zeros alone.
+
+    Zeros have no digits, which once was pointer arithmetic on an empty list.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     texts = configs()
     for i, (program, operands) in enumerate(seeds()):
         data = fuzz_input(program, operands, texts[i % len(texts)])
         (folder / f"seed{i}").write_bytes(data)
+        zeros = [np.zeros_like(operand) for operand in operands]
+        (folder / f"zeros{i}").write_bytes(fuzz_input(program, zeros, texts[1]))
 
 
 def write_module_corpus(folder: Path) -> None:
