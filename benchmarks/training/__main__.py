@@ -23,7 +23,7 @@ EPOCHS = {"resnet20": 14, "mobilenetv2-s": 8, "vgg-s": 6}
 RATE = {"resnet20": 0.1, "mobilenetv2-s": 0.1, "vgg-s": 0.05}
 
 COURSES = {
-    "resnet20": Course(),
+    "resnet20": Course(epochs=10),
     "mobilenetv2-s": Course(),
     "vgg-s": Course(rows=(4,)),
 }
@@ -62,6 +62,7 @@ def _retrain(options: argparse.Namespace) -> None:
         out=options.out,
         checkpoint=options.checkpoint,
         int4=options.int4,
+        baseline=options.baseline,
     )
     print(json.dumps(row), retrain.write(row))
 
@@ -85,7 +86,8 @@ def main(arguments: Sequence[str]) -> int:
     sub.add_argument("name", choices=NETWORKS)
     sub.add_argument("--int4", action="store_true", help="int4 without a basis, the same rows kept")
     sub.add_argument("--recipe", default="4:16", help="of recipes.py")
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", type=int, default=0, help="of the retraining")
+    sub.add_argument("--baseline", type=int, default=0, help="seed of the baseline")
     sub.add_argument("--epochs", type=int)
     sub.add_argument("--more", type=int, help="epochs of a second cycle of the rate")
     sub.add_argument("--rate", type=float)

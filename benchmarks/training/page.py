@@ -21,7 +21,8 @@ says how each number is made.
 
 Fashion-MNIST, 60,000 training and 10,000 test images; the test images chose nothing. Accuracy is that of the
 integer layers with 8-bit activations, compiled for the CPU, on all test images, read from the `.sd` file.
-Drop: points below the float32 baseline of the same seed (whose file holds float16). Sizes against 4 bytes a
+Seeds are those of the retraining; all start from one baseline. Drop: points below that float32 baseline
+(whose file holds float16); spread: largest less least. Sizes against 4 bytes a
 weight; file: the whole `.sd` (of int4: computed, without graph and header); in use: packed weights and biases
 as kernels and accelerator read them. One standard error of an accuracy of 93 % on 10,000 images: 0.26 point.
 """

@@ -83,14 +83,16 @@ def retrain(
     out: Path,
     checkpoint: Path | None,
     int4: bool = False,
+    baseline: int = 0,
 ) -> dict[str, Any]:
     """Retrain a baseline, write ``out/NAME-RECIPE-seedS.sd``, measure it; what was measured.
 
-    With ``int4``, the layers in SD form are int4 with the same rows instead (:mod:`.int4`).
+    ``seed`` is that of the retraining (batches, images of the ranges), ``baseline`` that of the stored float32
+    network it starts from. With ``int4``, the layers in SD form are int4 with the same rows instead (:mod:`.int4`).
     """
     torch.manual_seed(seed)
     start = time.process_time()
-    teacher = store.baseline(name, seed, folder)
+    teacher = store.baseline(name, baseline, folder)
     model = copy.deepcopy(teacher)
     example = torch.zeros(1, 1, 28, 28)
     handle = training.attach(model, RECIPES[name][recipe], course.options, example_inputs=example)
@@ -128,6 +130,7 @@ def retrain(
         "network": name,
         "recipe": label,
         "seed": seed,
+        "baseline_seed": baseline,
         "epochs": course.epochs,
         "more": course.more,
         "rate": course.rate,
