@@ -87,8 +87,9 @@ def retrain(
 ) -> dict[str, Any]:
     """Retrain a baseline, write ``out/NAME-RECIPE-seedS.sd``, measure it; what was measured.
 
-    ``seed`` is that of the retraining (batches, images of the ranges), ``baseline`` that of the stored float32
-    network it starts from. With ``int4``, the layers in SD form are int4 with the same rows instead (:mod:`.int4`).
+    ``seed`` is that of the retraining (batches, images of the ranges), ``baseline`` that of the stored
+    float32 network it starts from. With ``int4``, the layers in SD form are int4 with the same rows instead
+    (:mod:`.int4`).
     """
     torch.manual_seed(seed)
     start = time.process_time()
