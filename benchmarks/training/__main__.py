@@ -24,7 +24,7 @@ RATE = {"resnet20": 0.1, "mobilenetv2-s": 0.1, "vgg-s": 0.05}
 
 COURSES = {
     "resnet20": Course(epochs=10),
-    "mobilenetv2-s": Course(),
+    "mobilenetv2-s": Course(epochs=6),
     "vgg-s": Course(rows=(4,)),
 }
 
