@@ -105,13 +105,7 @@ def test_file_is_deterministic_and_reads_back(plan: Any, module: Any) -> None:
 def test_damaged_files_are_refused(plan: Any) -> None:
     data = plan[0].to_bytes()
     other = data.replace(b'\\"version\\": 1', b'\\"version\\": 9')
-    for bad in (
-        b"",
-        data[:100],
-        data[:-1],
-        b"x" * 64,
-        data.replace(b'\\"version\\": 1', b'\\"version\\": 9'),
-    ):
+    for bad in (b"", data[:100], data[:-1], b"x" * 64, other):
         with pytest.raises(FormatError):
             Plan.from_bytes(bad)
 
