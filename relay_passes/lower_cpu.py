@@ -1,17 +1,27 @@
-"""LowerToCPU: the integer layers get their CPU schedules."""
+"""LowerToCPU: the integer layers get their kernels for the CPU, or the portable schedule."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
-from sd_tvm._tvm import tirx, tvm
-from sd_tvm.relay_passes._rewrite import IRModule
+from sd_tvm._tvm import relax, tirx, tvm
+from sd_tvm.layers import ConvLayer, layer_from_json
+from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, const, constant, is_call, rewrite
+from sd_tvm.relay_passes._weights import relax_functions, without
 from sd_tvm.relay_passes.report import place
 from sd_tvm.schedules.cpu import schedule_cpu
+from sd_tvm.schedules.cpu.isa import Isa, available
+from sd_tvm.schedules.cpu.table import choose
 from sd_tvm.schedules.ops import LAYER_ATTR
 
 #: Attribute of integer PrimFuncs that have their CPU schedule.
 CPU_ATTR = "sd.cpu"
+#: Attribute of those that are kernels: name of the row of :data:`sd_tvm.schedules.cpu.table.KERNELS`.
+KERNEL_ATTR = "sd.cpu.kernel"
+#: Attribute of a module: what its kernels need of the processor, JSON list of LLVM's names of features.
+REQUIRES_ATTR = "sd.cpu.requires"
 #: TVM's pattern kind "opaque": FuseOps leaves scheduled functions alone.
 _OPAQUE = 8
 
@@ -26,21 +36,98 @@ def integer_layers(mod: IRModule) -> list[tuple[Any, Any]]:
     return sorted(found, key=lambda item: str(item[0].name_hint))
 
 
+def required_features(mod: IRModule) -> list[str]:
+    """Features of the processor that the kernels of a lowered module need, sorted."""
+    if mod.attrs is None or REQUIRES_ATTR not in mod.attrs:
+        return []
+    return sorted(json.loads(str(mod.attrs[REQUIRES_ATTR])))
+
+
 @tvm.transform.module_pass(opt_level=0, name="sd.LowerToCPU")
 class LowerToCPU:
-    """Schedule every integer layer for the CPU; usable in any ``tvm.transform.Sequential``.
+    """Give every integer layer its code for the CPU; usable in any ``tvm.transform.Sequential``.
 
-    The integers do not change. Run it before ``tvm.compile(mod, target="llvm")``, or after ``Offload`` for
-    the layers that stayed.
+    A convolution or dense layer gets the first kernel of :data:`sd_tvm.schedules.cpu.table.KERNELS` that can
+    compute it on the target, with its constants packed for that kernel; any other layer the portable
+    schedule. The report names the kernel, or says why there is none. The integers do not change.
+
+    Parameters
+    ----------
+    target
+        TVM target; None: the current one (``with target:``). Without any, only the portable schedule, which
+        runs on every processor.
     """
+
+    def __init__(self, target: Any = None) -> None:
+        self.target = target
 
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         """The pass."""
-        layers = integer_layers(mod)
+        layers = dict(integer_layers(mod))
         if not layers:
             return mod
-        out = mod.clone()
-        for gvar, func in layers:
-            scheduled = schedule_cpu(func).with_attr(CPU_ATTR, True).with_attr("op_pattern", _OPAQUE)
-            out.update_func(gvar, scheduled)
-        return place(out, "cpu-integer", {str(gvar.name_hint): "" for gvar, _ in layers})
+        target = tvm.target.Target.current(allow_none=True) if self.target is None else self.target
+        kernels = _Kernels(layers, available(target))
+        for name, _ in list(relax_functions(mod)):
+            mod = rewrite(mod, kernels.rule, name)
+        mod = without(mod, kernels.replaced - kernels.kept)
+        for gvar, func in layers.items():
+            if str(gvar.name_hint) not in kernels.replaced - kernels.kept:
+                scheduled = schedule_cpu(func).with_attr(CPU_ATTR, True).with_attr("op_pattern", _OPAQUE)
+                mod = mod.clone()
+                mod.update_func(gvar, scheduled)
+        if kernels.features:
+            mod = mod.with_attr(
+                REQUIRES_ATTR, json.dumps(sorted({*kernels.features, *required_features(mod)}))
+            )
+        return place(
+            mod, "cpu-integer", {str(g.name_hint): kernels.said.get(str(g.name_hint), "") for g in layers}
+        )
+
+
+class _Kernels:
+    """Choice of kernels, call by call.
+
+    Parameters
+    ----------
+    layers
+        Integer layers without a schedule.
+    isas
+        Instruction sets of the target.
+    """
+
+    def __init__(self, layers: dict[Any, Any], isas: Sequence[Isa]) -> None:
+        self.layers = {str(g.name_hint): layer_from_json(str(f.attrs[LAYER_ATTR])) for g, f in layers.items()}
+        self.isas = isas
+        #: Layers that have a kernel at some call, and those that have none at some.
+        self.replaced: set[str] = set()
+        self.kept: set[str] = set()
+        self.said: dict[str, str] = {}
+        self.features: set[str] = set()
+
+    def rule(self, context: Rewriter, _var: Expr, value: Expr) -> Expr | None:
+        """A call of a layer becomes one of its kernel (a rule of ``rewrite``)."""
+        if not is_call(value, "relax.call_tir"):
+            return None
+        name = str(value.args[0].name_hint)
+        layer = self.layers.get(name)
+        if not isinstance(layer, ConvLayer):
+            return None
+        x, *rest = value.args[1].fields
+        arrays = [constant(context.value_of(e)) for e in rest]
+        kernel, why = choose(layer, self.isas)
+        known = [a for a in arrays if a is not None]
+        if len(known) < len(arrays):
+            kernel, why = None, "its weight is computed at run time"
+        if kernel is None:
+            self.kept.add(name)
+            self.said[name] = f"portable schedule: {why}"
+            return None
+        self.replaced.add(name)
+        self.said[name] = f"kernel {kernel.name}"
+        self.features.update(kernel.isa.features)
+        symbol = f"{name}_{kernel.isa.name}"
+        func = kernel.build(layer, symbol).with_attr(CPU_ATTR, True).with_attr(KERNEL_ATTR, kernel.name)
+        gvar = context.add_func(func.with_attr("op_pattern", _OPAQUE).without_attr("global_symbol"), symbol)
+        constants = [const(a) for a in kernel.pack(layer, known)]
+        return relax.call_tir(gvar, [x, *constants], out_ty=value.ty_args[0])

@@ -112,3 +112,7 @@ class SimulatorError(SDError):
 
 class OptionError(SDError):
     """A command line option or argument has a value that matches nothing."""
+
+
+class UnsupportedCPUError(SDError):
+    """Code was compiled for a processor that the running one, or the target, is not."""

@@ -131,11 +131,12 @@ def compile_module(
         from sd_tvm.relay_passes.pipeline import to_integer
         from sd_tvm.relay_passes.report import node_reports
 
-        for step in (*to_integer(mod), LowerToCPU()):
+        host = _host()
+        for step in (*to_integer(mod), LowerToCPU(host)):
             mod = step(mod)
         nodes = node_reports(mod)
         mod = tvm.relax.get_pipeline("zero")(mod)
-        return Compiled(tvm.compile(mod, target=_host()), nodes)
+        return Compiled(tvm.compile(mod, target=host), nodes)
     chosen = _accelerator_target(target)
     pipeline: Any = "default"
     if config is not None or tuned:

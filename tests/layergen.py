@@ -31,11 +31,16 @@ RANGE = {"uint8": (0, 256), "int8": (-128, 128)}
 ACT = st.sampled_from(["uint8", "int8"])
 
 
-def random_coef(rng: np.random.Generator, form: WeightForm, geometry: RowGeometry) -> np.ndarray:
-    """Coefficients (M, R, S) that obey the form's pattern."""
+def random_coef(
+    rng: np.random.Generator, form: WeightForm, geometry: RowGeometry, *, extreme: bool = False
+) -> np.ndarray:
+    """Coefficients (M, R, S) that obey the form's pattern; ``extreme``: all of the largest magnitude."""
     m, r, s = geometry.shape[0], geometry.rows, geometry.s
-    coef = rng.choice(form.table.table, size=(m, r, s)).astype(np.int8)
-    coef[rng.random((m, r)) < 0.2] = 0
+    if extreme:
+        coef = _ends(rng, (m, r, s), -form.table.max_code, form.table.max_code)
+    else:
+        coef = rng.choice(form.table.table, size=(m, r, s)).astype(np.int8)
+        coef[rng.random((m, r)) < 0.2] = 0
     keep = np.zeros((m, r), dtype=bool)
     if form.pattern == "shared":
         for first in range(0, m, form.group_filters):
@@ -50,19 +55,30 @@ def random_coef(rng: np.random.Generator, form: WeightForm, geometry: RowGeometr
     return coef
 
 
-def random_weight(rng: np.random.Generator, layer: ConvLayer) -> tuple[list[np.ndarray], np.ndarray]:
+def _ends(rng: np.random.Generator, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
+    """int8 values at both ends of a range, in half of the cases all at one end."""
+    share = rng.choice([0.0, 1.0, rng.random(), 0.5])
+    return np.where(rng.random(shape) < share, low, high).astype(np.int8)
+
+
+def random_weight(
+    rng: np.random.Generator, layer: ConvLayer, *, extreme: bool = False
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Packed weight operands and exact integer weights."""
     m = layer.out_channels
     ones = np.ones(m, dtype=np.float32)
     if layer.form is None:
-        raw = RawWeight(rng.integers(-127, 128, layer.weight_shape).astype(np.int8), ones)
+        values = rng.integers(-127, 128, layer.weight_shape).astype(np.int8)
+        raw = RawWeight(_ends(rng, layer.weight_shape, -127, 127) if extreme else values, ones)
         return [pack_raw(raw)], raw.integer()
     s = layer.geometry.s
     basis = rng.integers(-128, 128, (layer.n_bases, s, s)).astype(np.int8)
+    if extreme:
+        basis = _ends(rng, basis.shape, -128, 127)
     ids = None
     if layer.form.basis_kind == "codebook":
         ids = rng.integers(0, layer.n_bases, m).astype(np.uint8)
-    coef = random_coef(rng, layer.form, layer.geometry)
+    coef = random_coef(rng, layer.form, layer.geometry, extreme=extreme)
     weight = SDWeight(layer.weight_shape, layer.form, coef, basis, ones, ids)
     return list(pack_sd(weight).values()), weight.integer()
 
@@ -83,13 +99,19 @@ def _words(
     return pack_qp(bias, m0, shift, zp, clip_lo, clip_hi, pad_to_16=pad)
 
 
-def operands_of(layer: Layer, seed: int) -> list[np.ndarray]:
-    """Random operands of a layer, in order; its overflow bound holds."""
+def operands_of(layer: Layer, seed: int, *, extreme: bool = False) -> list[np.ndarray]:
+    """Random operands of a layer, in order; its overflow bound holds.
+
+    ``extreme``: activations and weights of a convolution are at the ends of their ranges.
+    """
     rng = np.random.default_rng(seed)
     if isinstance(layer, ConvLayer):
         shape = (layer.batch, -(-layer.in_channels // 16), *layer.in_hw, 16)
         x = random_act(rng, shape, layer.in_dtype)
-        packed, weight = random_weight(rng, layer)
+        if extreme:
+            lo, hi = RANGE[layer.in_dtype]
+            x = np.where(rng.random(shape) < rng.choice([0.0, 0.5, 1.0]), lo, hi - 1).astype(layer.in_dtype)
+        packed, weight = random_weight(rng, layer, extreme=extreme)
         bias_q = rng.integers(-(2**18), 2**18, layer.out_channels)
         bias = folded_bias(bias_q, weight, layer.in_zero_point)
         bound = accumulator_bound(weight, bias, layer.in_dtype)

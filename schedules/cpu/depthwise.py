@@ -1,0 +1,192 @@
+"""Depthwise convolutions (one input channel a filter) with whole int16 weights, sixteen filters at a time.
+
+Channels lie side by side in memory, so nothing is broadcast: x is widened to int32 as it is read, and one
+product of int16 pairs, whose second halves are zero or meet zero, multiplies without the slow 32-bit product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sd_tvm._tvm import ir_builder
+from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.guard import guarded
+from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
+from sd_tvm.schedules.cpu.vec import (
+    Buffer,
+    Expr,
+    Registers,
+    as_type,
+    bind,
+    concat,
+    flat,
+    i64,
+    load,
+    splat,
+    store,
+    t,
+)
+from sd_tvm.schedules.ops.tir import dims, mark_layer
+
+
+def pack_depthwise(weight: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """int32 (MB, KH*KW, 16): the low half of each word is a weight, the high half zero.
+
+    Parameters
+    ----------
+    weight
+        Exact integers (M, 1, KH, KW), all within int16.
+    """
+    m, _, kh, kw = weight.shape
+    padded = np.zeros((blocks16(m) * LANES, kh * kw), dtype=np.int32)
+    padded[:m] = weight.reshape(m, -1) & 0xFFFF
+    return np.ascontiguousarray(padded.reshape(-1, LANES, kh * kw).transpose(0, 2, 1))
+
+
+def build_depthwise(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
+    """PrimFunc of a depthwise convolution. Operands: x, weights of :func:`pack_depthwise`, words, result.
+
+    Parameters
+    ----------
+    layer
+        ``groups``, input and output channels are equal.
+    isa
+        Instruction set.
+    pixels
+        Most pixels whose sums stay in registers.
+    symbol
+        Name of the function.
+    """
+    return _Depthwise(layer, isa, pixels).build(symbol)
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """Padded plane that windows are read from."""
+
+    height: int
+    width: int
+    padded: bool
+
+
+class _Depthwise:
+    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
+        self.layer, self.isa = layer, isa
+        self.halves = LANES // isa.words
+        (oh, ow), (sh, sw), (dh, dw), (kh, kw) = layer.out_hw, layer.stride, layer.dilation, layer.kernel
+        used = ((oh - 1) * sh + (kh - 1) * dh + 1, (ow - 1) * sw + (kw - 1) * dw + 1)
+        inside = used[0] <= layer.in_hw[0] and used[1] <= layer.in_hw[1]
+        padded = any(layer.padding[:2]) or not inside
+        self.plane = _Plane(*(used if padded else layer.in_hw), padded)
+        count = -(-ow // pixels)
+        small = ow // count
+        large = ow - small * count
+        self.groups = [g for g in ((large, small + 1), (count - large, small)) if g[0]]
+
+    def build(self, symbol: str) -> Any:
+        layer = self.layer
+        mbs, taps = blocks16(layer.out_channels), prod(layer.kernel)
+        x_shape = (layer.batch, mbs, *layer.in_hw, LANES)
+        out_shape = (layer.batch, mbs, *layer.out_hw, LANES)
+        kind = stored(layer.out, layer.out_dtype)
+        plane = self.plane.height * self.plane.width
+        with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
+            t.func_name(symbol)
+            x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
+            w = t.arg("w", t.Buffer(dims(mbs, taps, LANES), "int32"))
+            qp = t.arg("qp", t.Buffer(dims(mbs, BLOCK_BYTES), "uint8"))
+            out = t.arg("out", t.Buffer(dims(*out_shape), kind))
+            xs = flat(x, prod(x_shape), layer.in_dtype)
+            self.w = flat(w, mbs * taps * LANES, "int32")
+            self.qp = flat(qp, mbs * BLOCK_BYTES, "uint8")
+            self.out = flat(out, prod(out_shape), kind)
+            with (
+                guarded(self.isa.features, symbol),
+                t.serial(i64(layer.batch)) as n,
+                t.serial(i64(mbs)) as mb,
+            ):
+                image = n * i64(mbs) + mb
+                if self.plane.padded:
+                    source = t.alloc_buffer((i64(plane * LANES),), layer.in_dtype)
+                    self._pad(source, xs, image)
+                    self._rows(source, i64(0), image, mb)
+                else:
+                    self._rows(xs, image * i64(plane), image, mb)
+        return mark_layer(frame.get(), symbol, layer)
+
+    def _pad(self, to: Buffer, x: Buffer, image: Expr) -> None:
+        """One block of channels, the zero point around it."""
+        layer = self.layer
+        (h, w), (top, left) = layer.in_hw, layer.padding[:2]
+        height, width = self.plane.height, self.plane.width
+        bottom, right = min(top + h, height), min(left + w, width)
+
+        def border(y: Expr, first: int, last: int) -> None:
+            if last > first:
+                with t.serial(i64(last - first)) as xx:
+                    value = splat(layer.in_zero_point, layer.in_dtype, LANES)
+                    store(to, (y * i64(width) + xx + i64(first)) * i64(LANES), value, LANES)
+
+        for first, last in ((0, top), (bottom, height)):
+            if last > first:
+                with t.serial(i64(last - first)) as y:
+                    border(y + i64(first), 0, width)
+        with t.serial(i64(bottom - top)) as y:
+            row = (y + i64(top)) * i64(width)
+            border(y + i64(top), 0, left)
+            border(y + i64(top), right, width)
+            with t.serial(i64(right - left)) as xx:
+                value = load(x, ((image * i64(h) + y) * i64(w) + xx) * i64(LANES), LANES)
+                store(to, (row + i64(left) + xx) * i64(LANES), value, LANES)
+
+    def _rows(self, source: Buffer, base: Expr, image: Expr, mb: Expr) -> None:
+        with t.serial(i64(self.layer.out_hw[0])) as oy:
+            first = 0
+            for count, size in self.groups:
+                with t.serial(i64(count)) as g:
+                    self._group(source, base, image, mb, oy, bind(i64(first) + g * i64(size)), size)
+                first += count * size
+
+    def _group(
+        self, source: Buffer, base: Expr, image: Expr, mb: Expr, oy: Expr, ox: Expr, size: int
+    ) -> None:
+        """Sixteen filters at ``size`` pixels of a row."""
+        layer, words32, halves = self.layer, self.isa.words, self.halves
+        (oh, ow), (sh, sw), (dh, dw), (kh, kw) = layer.out_hw, layer.stride, layer.dilation, layer.kernel
+        acc = Registers(size * halves, "uint32", words32)
+        words = Requantizer(self.qp, mb)
+        for h in range(halves):
+            bias = words.bias(h * words32, words32)
+            for p in range(size):
+                acc[p * halves + h] = bias
+        readers: dict[int, list[tuple[int, int]]] = {}
+        for p in range(size):
+            for kx in range(kw):
+                readers.setdefault(p * sw + kx * dw, []).append((p, kx))
+        with t.serial(i64(kh)) as ky:
+            row = base + (oy * i64(sh) + ky * i64(dh)) * i64(self.plane.width) + ox * i64(sw)
+            at = bind(row * i64(LANES))
+            tap = bind((mb * i64(kh) + ky) * i64(kw * LANES))
+            for h in range(halves):
+                weights = [bind(self._weight(tap, kx, h)) for kx in range(kw)]
+                for column, uses in sorted(readers.items()):
+                    value = load(source, at + i64(column * LANES + h * words32), words32)
+                    value = bind(as_type(value.astype(f"int32x{words32}"), f"int16x{2 * words32}"))
+                    for p, kx in uses:
+                        i = p * halves + h
+                        acc[i] = self.isa.add_pairs16(acc[i], value, weights[kx])
+        for p in range(size):
+            total = bind(concat([acc[p * halves + h] for h in range(halves)], words32))
+            place = (image * i64(oh) + oy) * i64(ow) + ox + i64(p)
+            store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
+
+    def _weight(self, tap: Expr, kx: int, half: int) -> Expr:
+        words = self.isa.words
+        value = load(self.w, tap + i64(kx * LANES + half * words), words)
+        return as_type(value, f"int16x{2 * words}")

@@ -1,0 +1,220 @@
+"""The kernels, as one table: what each row computes, for which weights, on which instruction set.
+
+Choice, report, tests (``tests/schedules/cpu``) and benchmark (``benchmarks/cpu``) all go through
+:data:`KERNELS`; a new kernel is a row here and the function that builds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.dense import build_dense, pack_dense
+from sd_tvm.schedules.cpu.depthwise import build_depthwise, pack_depthwise
+from sd_tvm.schedules.cpu.gemv import Units, build_gemv, pack_bases, pack_codes
+from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, Isa
+from sd_tvm.schedules.cpu.requant import quantisation_block
+from sd_tvm.weights.packing import unpack_raw, unpack_sd
+from sd_tvm.weights.rows import ROWS_PER_BLOCK
+from sd_tvm.weights.tensor import SDWeight, Weight
+from sd_tvm.weights.verify import array_names
+
+Array = npt.NDArray[Any]
+Operation = Literal["gemv", "conv", "depthwise"]
+_INT32_MAX, _INT16_MAX, _INT8_BASIS = 2**31 - 1, 2**15 - 1, 128
+#: Pattern of a row for a weight that is not in SD form.
+RAW = "int8"
+_N16 = ("2:16", "4:16", "8:16", "16:16")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One row.
+
+    Attributes
+    ----------
+    operation
+        ``gemv``: a dense layer at one pixel, from the codes. ``conv``: all input channels, any kernel size,
+        rebuilt int16 weights. ``depthwise``: one input channel a filter, rebuilt int16 weights.
+    patterns
+        Patterns of the weight, ``int8`` for a raw one.
+    max_code
+        Largest magnitude of a code for which sums are proved exact.
+    basis_kinds
+        Kinds of basis; empty where weights are rebuilt and any will do.
+    block
+        Filters x rows that one step of the inner loop takes.
+    tile
+        Pixels whose sums stay in registers.
+    isa
+        Instruction set.
+    """
+
+    operation: Operation
+    patterns: tuple[str, ...]
+    max_code: int
+    basis_kinds: tuple[str, ...]
+    block: tuple[int, int]
+    tile: int
+    isa: Isa
+
+    @property
+    def name(self) -> str:
+        """Operation, patterns, tile and instruction set in one word."""
+        kind = "-".join(p.replace(":", "of") for p in self.patterns) if len(self.patterns) == 1 else "any"
+        return f"{self.operation}_{kind}_{self.block[0]}x{self.block[1]}_p{self.tile}_{self.isa.name}"
+
+    def refuses(self, layer: ConvLayer) -> str:
+        """Why this row cannot compute a layer; empty if it can."""
+        form = layer.form
+        pattern = RAW if form is None else form.pattern
+        if layer.packed_input:
+            return "its input is packed for the accelerator"
+        if pattern not in self.patterns:
+            return f"no kernel for pattern {pattern}"
+        if form is not None and form.table.max_code > self.max_code:
+            return f"codes of alphabet {form.alphabet} exceed {self.max_code}"
+        if form is not None and self.basis_kinds and form.basis_kind not in self.basis_kinds:
+            return f"no kernel for basis kind {form.basis_kind}"
+        return _OPERATIONS[self.operation].refuses(self, layer)
+
+    def build(self, layer: ConvLayer, symbol: str) -> Any:
+        """PrimFunc: x, the arrays of :meth:`pack`, result."""
+        return _OPERATIONS[self.operation].build(self, layer, symbol)
+
+    def pack(self, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+        """The layer's constants as this kernel reads them.
+
+        Parameters
+        ----------
+        layer
+            A layer that :meth:`refuses` says nothing about.
+        operands
+            Its operands after x, as :class:`~sd_tvm.layers.ConvLayer` lists them.
+        """
+        return _OPERATIONS[self.operation].pack(self, layer, operands)
+
+
+@dataclass(frozen=True)
+class _Operation:
+    refuses: Callable[[Kernel, ConvLayer], str]
+    build: Callable[[Kernel, ConvLayer, str], Any]
+    pack: Callable[[Kernel, ConvLayer, Sequence[Array]], list[Array]]
+
+
+def weight_of(layer: ConvLayer, operands: Sequence[Array]) -> Weight:
+    """Weight of a layer (scales are one) from its operands after x."""
+    ones = np.ones(layer.out_channels, dtype=np.float32)
+    if layer.form is None:
+        return unpack_raw(operands[0], layer.weight_shape, ones)
+    arrays = dict(zip(array_names(layer.form), operands, strict=False))
+    return unpack_sd(arrays, layer.weight_shape, layer.form, ones)
+
+
+def _one_pixel(_: Kernel, layer: ConvLayer) -> str:
+    form = layer.form
+    assert form is not None
+    if layer.batch != 1 or layer.in_hw != (1, 1) or layer.kernel != (1, 1) or any(layer.padding):
+        return "more than one pixel"
+    if layer.groups != 1:
+        return "grouped"
+    if layer.geometry.rows * form.table.max_code * 255 > _INT32_MAX:
+        return "too many rows for int32 sums of codes"
+    if form.pattern == "2:16" and form.basis_kind == "slice" and form.slice_rows % (2 * ROWS_PER_BLOCK):
+        return "slices of an odd number of blocks"
+    return ""
+
+
+def _fits_int16(layer: ConvLayer) -> str:
+    if layer.form is None:
+        return ""
+    worst = layer.geometry.s * layer.form.table.max_code * _INT8_BASIS
+    return f"rebuilt weights may reach {worst}" if worst > _INT16_MAX else ""
+
+
+def _all_channels(_: Kernel, layer: ConvLayer) -> str:
+    return "grouped" if layer.groups != 1 else _fits_int16(layer)
+
+
+def _channel_each(_: Kernel, layer: ConvLayer) -> str:
+    if not 1 < layer.groups == layer.in_channels == layer.out_channels:
+        return "not depthwise"
+    return _fits_int16(layer)
+
+
+def _pack_gemv(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+    weight = weight_of(layer, operands)
+    assert isinstance(weight, SDWeight)
+    units, words = Units(layer, kernel.isa), operands[-1]
+    offset = np.zeros(blocks16(layer.out_channels) * LANES, dtype=np.int64)
+    if layer.in_dtype == "int8":  # the kernel adds 128 to every x
+        sums = weight.integer().astype(np.int64).reshape(layer.out_channels, -1).sum(axis=1)
+        offset[: layer.out_channels] = -128 * sums
+    table = operands[2]
+    qp = quantisation_block(words, layer.out_dtype, offset)
+    return [pack_codes(units, operands[0]), pack_bases(units, weight), table, qp]
+
+
+def _rebuilt(
+    pack: Callable[[npt.NDArray[np.int32]], Array],
+) -> Callable[[Kernel, ConvLayer, Sequence[Array]], list[Array]]:
+    def packed(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+        weight = weight_of(layer, operands).integer()
+        return [pack(weight), quantisation_block(operands[-1], layer.out_dtype)]
+
+    return packed
+
+
+_OPERATIONS: dict[Operation, _Operation] = {
+    "gemv": _Operation(_one_pixel, lambda k, layer, symbol: build_gemv(layer, k.isa, symbol), _pack_gemv),
+    "depthwise": _Operation(
+        _channel_each,
+        lambda k, layer, symbol: build_depthwise(layer, k.isa, k.tile, symbol),
+        _rebuilt(pack_depthwise),
+    ),
+    "conv": _Operation(
+        _all_channels,
+        lambda k, layer, symbol: build_dense(layer, k.isa, k.tile, symbol),
+        _rebuilt(pack_dense),
+    ),
+}
+
+_BASES = ("filter", "slice", "codebook")
+_ANY = (RAW, *_N16, "shared")
+
+#: Rows; of those that can compute a layer the first is taken. Codes up to 64: all alphabets there are.
+KERNELS: tuple[Kernel, ...] = (
+    *(Kernel("gemv", (p,), 64, _BASES, (16, 4), 1, AVX512_VNNI) for p in _N16),
+    *(Kernel("gemv", (p,), 64, _BASES, (8, 4), 1, AVX2) for p in _N16),
+    Kernel("depthwise", _ANY, 64, (), (16, 1), 8, AVX512_VNNI),
+    Kernel("depthwise", _ANY, 64, (), (16, 1), 5, AVX2),
+    Kernel("conv", _ANY, 64, (), (16, 2), 14, AVX512_VNNI),
+    Kernel("conv", _ANY, 64, (), (16, 2), 6, AVX2),
+)
+
+
+def choose(layer: ConvLayer, isas: Sequence[Isa]) -> tuple[Kernel | None, str]:
+    """First row that computes a layer on one of these instruction sets, and why there is none.
+
+    Returns
+    -------
+    tuple
+        (row, "") or (None, reason).
+    """
+    if not isas:
+        known = sorted({k.isa.name for k in KERNELS})
+        return None, f"the target has none of {', '.join(known)}"
+    reasons = []
+    for kernel in KERNELS:
+        if kernel.isa not in isas:
+            continue
+        why = kernel.refuses(layer)
+        if not why:
+            return kernel, ""
+        reasons.append(f"{kernel.operation}: {why}")
+    return None, ", ".join(dict.fromkeys(reasons))

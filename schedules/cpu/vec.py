@@ -1,0 +1,104 @@
+"""Vectors in TensorIR built statement by statement: loads, stores, loops, registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sd_tvm._tvm import ir_builder, tirx
+
+Expr = Any
+Buffer = Any
+#: Statement builders of TVM's script, without the parser.
+t: Any = ir_builder.tirx
+
+
+def i64(value: int) -> Expr:
+    """An int64 constant."""
+    return tirx.IntImm("int64", value)
+
+
+def splat(value: int, dtype: str, lanes: int) -> Expr:
+    """A constant in every lane."""
+    return tirx.Broadcast(tirx.const(value, dtype), lanes)
+
+
+def load(buffer: Buffer, index: Expr, lanes: int) -> Expr:
+    """``lanes`` neighbouring elements of a flat buffer."""
+    return buffer[tirx.Ramp(index, i64(1), lanes)]
+
+
+def store(buffer: Buffer, index: Expr, value: Expr, lanes: int) -> None:
+    """Write ``lanes`` neighbouring elements of a flat buffer."""
+    t.buffer_store(buffer, value, [tirx.Ramp(index, i64(1), lanes)])
+
+
+def repeat(value: Expr, lanes: int, times: int) -> Expr:
+    """A vector of ``lanes`` lanes, ``times`` times one after the other."""
+    if times == 1:
+        return value
+    return concat([value] * times, lanes)
+
+
+def concat(parts: Sequence[Expr], lanes: int) -> Expr:
+    """Vectors of ``lanes`` lanes one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return tirx.Shuffle(list(parts), [tirx.IntImm("int32", i) for i in range(lanes * len(parts))])
+
+
+def part(value: Expr, first: int, lanes: int) -> Expr:
+    """Lanes ``first`` to ``first + lanes`` of a vector."""
+    return tirx.Shuffle([value], [tirx.IntImm("int32", first + i) for i in range(lanes)])
+
+
+def as_type(value: Expr, dtype: str) -> Expr:
+    """The same bits as another type."""
+    return tirx.reinterpret(dtype, value)
+
+
+def bind(value: Expr) -> Expr:
+    """A name for a value: it is computed once."""
+    return t.Bind(value)
+
+
+class Registers:
+    """Vectors that live in registers: a local buffer that is only indexed by constants.
+
+    Parameters
+    ----------
+    count
+        How many.
+    dtype, lanes
+        Of each.
+    """
+
+    def __init__(self, count: int, dtype: str, lanes: int) -> None:
+        self.dtype = f"{dtype}x{lanes}"
+        self._buffer = t.alloc_buffer((count,), self.dtype, scope="local")
+        self._zero = splat(0, dtype, lanes)
+        self.count = count
+
+    def __getitem__(self, index: int) -> Expr:
+        """Value of a register."""
+        return self._buffer[index]
+
+    def __setitem__(self, index: int, value: Expr) -> None:
+        """Set a register."""
+        t.buffer_store(self._buffer, value, [index])
+
+    def clear(self) -> None:
+        """Zero in all of them."""
+        for i in range(self.count):
+            self[i] = self._zero
+
+
+def prefetch(buffer: Buffer, index: Expr) -> None:
+    """Ask for the cache line of an element."""
+    word = [tirx.const(v, "int32") for v in (0, 3, 1)]  # read, keep in all caches, data
+    t.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", tirx.address_of(buffer[index]), *word))
+
+
+def flat(buffer: Buffer, count: int, dtype: str) -> Buffer:
+    """A buffer of any rank as one axis of ``count`` elements."""
+    return t.decl_buffer((i64(count),), dtype, data=buffer.data)

@@ -1,0 +1,91 @@
+"""Random layers for a row of the kernel table, and their results on this processor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import layergen
+import numpy as np
+
+from sd_tvm._tvm import tvm
+from sd_tvm.layers import ConvLayer, blocks16
+from sd_tvm.schedules.cpu.table import RAW, Kernel
+from sd_tvm.weights.alphabet import ALPHABETS
+from sd_tvm.weights.rows import RowGeometry
+from sd_tvm.weights.tensor import WeightForm
+
+#: Products of a layer's weights and largest activation must stay in int32.
+_BUDGET = 2**31 - 2**24
+
+
+def random_layer(rng: np.random.Generator, kernel: Kernel) -> ConvLayer:
+    """A layer that the row accepts."""
+    while True:
+        layer = _draw(rng, kernel)
+        worst = 127 if layer.form is None else layer.geometry.s * layer.form.table.max_code * 128
+        weights = int(np.prod(layer.weight_shape[1:]))
+        if 255 * worst * weights < _BUDGET and min(layer.out_hw) > 0 and not kernel.refuses(layer):
+            return layer
+
+
+def _draw(rng: np.random.Generator, kernel: Kernel) -> ConvLayer:
+    pick = rng.integers
+    dtypes = [str(rng.choice(["uint8", "int8"])) for _ in range(2)]
+    zero = int(pick(*layergen.RANGE[dtypes[0]]))
+    shape: dict[str, Any] = {"batch": 1, "in_hw": (1, 1), "kernel": (1, 1)}
+    cin, cout, groups = int(pick(1, 60)), int(pick(1, 60)), 1
+    if kernel.operation == "gemv":
+        cin = int(pick(1, 700))
+    else:
+        shape = {
+            "batch": int(pick(1, 4)),
+            "in_hw": (int(pick(1, 12)), int(pick(1, 22))),
+            "kernel": (int(pick(1, 6)), int(pick(1, 6))),
+            "stride": (int(pick(1, 3)), int(pick(1, 3))),
+            "dilation": (int(pick(1, 3)), int(pick(1, 3))),
+            "padding": tuple(int(p) for p in pick(0, 4, 4)),
+        }
+        if kernel.operation == "conv" and rng.random() < 0.4:  # 1x1, and dense layers of a batch
+            shape |= {"kernel": (1, 1), "padding": (0, 0, 0, 0)}
+            if rng.random() < 0.3:
+                shape |= {"in_hw": (1, 1), "batch": int(pick(1, 40))}
+    if kernel.operation == "depthwise":
+        cin = cout = groups = max(2, cin)
+    weight = (cout, cin // groups, *shape["kernel"])
+    form, bases = _form(rng, kernel, RowGeometry(weight))
+    return ConvLayer(
+        "case", in_channels=cin, out_channels=cout, groups=groups, form=form, n_bases=bases,
+        in_dtype=dtypes[0], in_zero_point=zero, out_dtype=dtypes[1],
+        out="i32" if rng.random() < 0.2 else "q8", **shape,
+    )  # fmt: skip
+
+
+def _form(rng: np.random.Generator, kernel: Kernel, geometry: RowGeometry) -> tuple[WeightForm | None, int]:
+    pattern = str(rng.choice(kernel.patterns))
+    if pattern == RAW:
+        return None, 0
+    kinds = kernel.basis_kinds or ("filter", "slice", "codebook")
+    kind = str(rng.choice(kinds))
+    fits = sorted(n for n, a in ALPHABETS.items() if a.max_code <= kernel.max_code)
+    rest: dict[str, int] = {"slice_rows": 16 * int(rng.integers(1, 4))} if kind == "slice" else {}
+    if pattern == "shared":
+        rest |= {"kept_rows": int(rng.integers(1, geometry.rows + 1)), "group_filters": 32}
+    form = WeightForm(pattern, str(rng.choice(fits)), kind, **rest)  # type: ignore[arg-type]
+    m = geometry.shape[0]
+    return form, int(rng.integers(1, 9)) if kind == "codebook" else m * form.n_slices(geometry)
+
+
+def compiled(kernel: Kernel, layer: ConvLayer) -> Any:
+    """The kernel for a layer, built for the least processor that has its instruction set."""
+    func = kernel.build(layer, "f").with_attr("global_symbol", "f")
+    return tvm.compile(tvm.IRModule({"f": func}), target=tvm.target.Target(kernel.isa.target))["f"]
+
+
+def run(kernel: Kernel, layer: ConvLayer, operands: list[np.ndarray]) -> np.ndarray:
+    """Result of the kernel, (N, M, OH, OW)."""
+    shape = (layer.batch, blocks16(layer.out_channels), *layer.out_hw, 16)
+    out = np.full(shape, 85, dtype="int32" if layer.out == "i32" else layer.out_dtype)
+    result = tvm.runtime.tensor(out)
+    arrays = [operands[0], *kernel.pack(layer, operands[1:])]
+    compiled(kernel, layer)(*[tvm.runtime.tensor(np.ascontiguousarray(a)) for a in arrays], result)
+    return layergen.valid_lanes(layer, result.numpy())

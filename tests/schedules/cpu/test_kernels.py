@@ -1,0 +1,119 @@
+"""Every row of the kernel table against the NumPy golden model, to the bit; what a missing feature does.
+
+SD_CPU_CASES=10000 runs so many cases of each row (nightly), SD_SEED repeats a run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import kernelcases as cases
+import layergen
+import numpy as np
+import pytest
+
+from sd_tvm._tvm import ir_builder, tirx, tvm
+from sd_tvm.errors import UnsupportedCPUError
+from sd_tvm.ffi_errors import register_errors
+from sd_tvm.layers import ConvLayer
+from sd_tvm.numerics import golden
+from sd_tvm.schedules.cpu.guard import FEATURE_BITS, guarded
+from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, ISAS, available
+from sd_tvm.schedules.cpu.table import KERNELS, Kernel, choose
+from sd_tvm.schedules.cpu.vec import i64, t
+from sd_tvm.weights.tensor import WeightForm
+
+register_errors()
+SEED = int(os.environ.get("SD_SEED", np.random.SeedSequence().entropy % 2**32))  # type: ignore[operator]
+CASES = int(os.environ.get("SD_CPU_CASES", 0))
+SECONDS = 1.0
+
+
+def host_features() -> set[str]:
+    found = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
+    return {str(name) for name, has in found.items() if has}
+
+
+def check(kernel: Kernel, layer: ConvLayer, seed: int, *, extreme: bool) -> None:
+    operands = layergen.operands_of(layer, seed, extreme=extreme)
+    if not set(kernel.isa.features) <= host_features():
+        with pytest.raises(UnsupportedCPUError, match=kernel.isa.features[-1]):
+            cases.run(kernel, layer, operands)
+        return
+    want = layergen.valid_lanes(layer, golden.run_layer(layer, operands))
+    got = cases.run(kernel, layer, operands)
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got, want, err_msg=f"{kernel.name} SD_SEED={SEED} {layer} {seed} {extreme}")
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+def test_golden(kernel: Kernel) -> None:
+    """Two cases at least, one of them at the ends of all ranges; then as many as fit the time."""
+    print(f"SD_SEED={SEED}")
+    rng = np.random.default_rng([SEED, KERNELS.index(kernel)])
+    end, done = time.monotonic() + SECONDS, 0
+    while done < 2 or (done < CASES if CASES else time.monotonic() < end):
+        layer = cases.random_layer(rng, kernel)
+        check(kernel, layer, int(rng.integers(2**31)), extreme=done % 2 == 0)
+        done += 1
+    print(f"{kernel.name}: {done} cases")
+
+
+def test_names_differ() -> None:
+    assert len({k.name for k in KERNELS}) == len(KERNELS)
+
+
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        ({"kind": "llvm"}, []),
+        ({"kind": "llvm", "mcpu": "x86-64-v3"}, ["avx2"]),
+        ({"kind": "llvm", "mcpu": "x86-64-v4"}, ["avx2"]),
+        ({"kind": "llvm", "mcpu": "znver4"}, ["avx512vnni", "avx2"]),
+        ({"kind": "llvm", "mtriple": "aarch64-linux-gnu"}, []),
+    ],
+)
+def test_instruction_sets_of_targets(target: dict[str, str], names: list[str]) -> None:
+    assert [isa.name for isa in available(tvm.target.Target(target))] == names
+
+
+def test_choice() -> None:
+    dense = ConvLayer("d", 1, 96, (1, 1), 32, (1, 1), form=WeightForm("4:16"), n_bases=32)
+    grouped = ConvLayer("g", 1, 32, (4, 4), 32, (3, 3), groups=2)
+    best, _ = choose(dense, ISAS)
+    assert best is not None
+    assert (best.operation, best.isa) == ("gemv", AVX512_VNNI)
+    second, _ = choose(dense, [AVX2])
+    assert second is not None
+    assert (second.operation, second.isa) == ("gemv", AVX2)
+    assert choose(grouped, ISAS) == (
+        None, "gemv: no kernel for pattern int8, depthwise: not depthwise, conv: grouped"
+    )  # fmt: skip
+    assert choose(dense, []) == (None, "the target has none of avx2, avx512vnni")
+
+
+def test_code_for_another_processor_refuses_to_run() -> None:
+    """A function that needs what this processor lacks raises; one that needs what it has runs."""
+    has = host_features()
+    lacks = sorted(set(FEATURE_BITS) - has)
+    assert lacks, "a processor with everything: add a feature that it lacks to FEATURE_BITS"
+
+    def build(features: list[str]) -> object:
+        with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
+            t.func_name("f")
+            out = t.arg("out", t.Buffer((i64(1),), "int32"))
+            with guarded(features, "the layer"):
+                t.buffer_store(out, tirx.const(1, "int32"), [0])
+        func = frame.get().with_attr("global_symbol", "f")
+        return tvm.compile(tvm.IRModule({"f": func}), target="llvm")["f"]
+
+    for features in ([f for f in FEATURE_BITS if f in has], []):
+        out = tvm.runtime.tensor(np.zeros(1, np.int32))
+        build(features)(out)  # type: ignore[operator]
+        assert out.numpy()[0] == 1
+    for feature in lacks:
+        out = tvm.runtime.tensor(np.zeros(1, np.int32))
+        with pytest.raises(UnsupportedCPUError, match=f"the layer was compiled .*{feature}"):
+            build([feature])(out)  # type: ignore[operator]
+        assert out.numpy()[0] == 0
