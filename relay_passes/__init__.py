@@ -3,8 +3,8 @@
 In the order of the pipeline: ``CheckUncompressed``, ``Canonicalize``, ``FoldBatchNorm``, ``FoldPad``,
 ``ConvTranspose``, ``DenseForms``, ``SimplifyAttention`` (one spelling of an imported graph), ``CheckFinite``,
 ``Calibrate`` (ranges of activations), ``Decompose`` (compressed weights), ``Partition`` (integer layers),
-then ``LowerToCPU`` or ``Offload`` (places for them; ``SplitChannels`` inside). Importing this package loads
-no TVM; using a name does.
+then ``LowerToCPU`` and ``GuardCPU``, or ``Offload`` (places for them; ``SplitChannels`` inside). Importing
+this package loads no TVM; using a name does.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sd_tvm.relay_passes.dense_forms import DenseForms
     from sd_tvm.relay_passes.fold_batch_norm import FoldBatchNorm
     from sd_tvm.relay_passes.fold_pad import FoldPad
+    from sd_tvm.relay_passes.guard_cpu import GuardCPU
     from sd_tvm.relay_passes.lower_cpu import LowerToCPU
     from sd_tvm.relay_passes.offload import Offload
     from sd_tvm.relay_passes.partition import Partition
@@ -39,6 +40,7 @@ __all__ = [
     "DenseForms",
     "FoldBatchNorm",
     "FoldPad",
+    "GuardCPU",
     "LowerToCPU",
     "NodeReport",
     "Offload",
@@ -59,6 +61,7 @@ _HOME: dict[str, str] = {
     "DenseForms": "dense_forms",
     "FoldBatchNorm": "fold_batch_norm",
     "FoldPad": "fold_pad",
+    "GuardCPU": "guard_cpu",
     "LowerToCPU": "lower_cpu",
     "NodeReport": "report",
     "Offload": "offload",

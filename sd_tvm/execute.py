@@ -131,6 +131,9 @@ def compile_module(
         from sd_tvm.relay_passes.pipeline import to_integer
         from sd_tvm.relay_passes.report import node_reports
 
+        from sd_tvm import backend
+
+        backend.register()  # TVM's default pipeline then makes the module ask for its processor
         host = _host()
         for step in (*to_integer(mod), LowerToCPU(host)):
             mod = step(mod)

@@ -59,7 +59,7 @@ def wrap_pipeline() -> None:
         def _pipeline(mod: Any, _context: Any) -> Any:
             config = current_configuration()
             if config is None:
-                return original(*args, **kwargs)(mod)
+                return original(*args, **kwargs)(for_cpu(mod))
             from sd_tvm.relay_passes.pipeline import compile_for
 
             return compile_for(config, lambda: original(*args, **kwargs))(mod)
@@ -68,6 +68,18 @@ def wrap_pipeline() -> None:
 
     default_pipeline.sd_tvm_original = original  # type: ignore[attr-defined]
     table[_PIPELINE] = default_pipeline
+
+
+def for_cpu(mod: Any) -> Any:
+    """Module with kernels for TVM's current target, guarded; one without integer layers as it is."""
+    from sd_tvm.relay_passes.partition import is_partitioned
+
+    if not is_partitioned(mod):
+        return mod
+    from sd_tvm.relay_passes.guard_cpu import GuardCPU
+    from sd_tvm.relay_passes.lower_cpu import LowerToCPU
+
+    return GuardCPU()(LowerToCPU()(mod))
 
 
 def current_configuration() -> str | None:

@@ -5,7 +5,6 @@ An instruction is an LLVM intrinsic, so a kernel is TensorIR from end to end and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,11 +86,12 @@ ISAS: tuple[Isa, ...] = (AVX512_VNNI, AVX2)
 
 def available(target: Any) -> tuple[Isa, ...]:
     """Instruction sets that a TVM target has, best first; none for a target without features we know."""
+    features = features_of(target)
+    return tuple(isa for isa in ISAS if features.issuperset(isa.features))
+
+
+def features_of(target: Any) -> set[str]:
+    """LLVM's names of the features of a TVM target; none if it is not compiled by LLVM."""
     if target is None or str(target.kind.name) != "llvm":
-        return ()
-    features = {str(f) for f in tvm.get_global_func("target.llvm_get_cpu_features")(target)}
-    return tuple(isa for isa in ISAS if _has(features, isa.features))
-
-
-def _has(features: set[str], wanted: Iterable[str]) -> bool:
-    return all(f in features for f in wanted)
+        return set()
+    return {str(f) for f in tvm.get_global_func("target.llvm_get_cpu_features")(target)}
