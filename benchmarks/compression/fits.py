@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from sd_tvm import CompressedModel
@@ -16,6 +17,7 @@ from sd_tvm.frontends import load_model
 from sd_tvm.recipe import LayerInfo, Recipe
 from sd_tvm.relay_passes._weights import weighted_layers
 from sd_tvm.relay_passes.pipeline import simplify
+from sd_tvm.tradeoff.files import report_from_json, report_to_json
 from sd_tvm.tradeoff.goal import Budget
 from sd_tvm.tradeoff.measure import measured
 from sd_tvm.tradeoff.model import SensitivityReport
@@ -54,13 +56,13 @@ class Fitted:
 
 
 class Network:
-    """A network on one set of calibration data."""
+    """A network on one set of calibration data; sensitivities are kept in the file ``kept``."""
 
-    def __init__(self, model: Any, example: Any, calibration: Any) -> None:
+    def __init__(self, model: Any, example: Any, calibration: Any, kept: Path | None = None) -> None:
         mod = load_model(model, example)
         for step in simplify():
             mod = step(mod)
-        self.calibration = calibration
+        self.calibration, self.kept = calibration, kept
         self.module = _calibrated(mod, calibration, Recipe.default(), lambda *_: None)
         self.layers: Sequence[LayerInfo] = [layer.info for layer in weighted_layers(self.module)]
 
@@ -77,7 +79,12 @@ class Network:
     @cached_property
     def _sensitivity(self) -> SensitivityReport:
         """What every budget of these calibration data chooses from."""
-        return measured(self.module, self.calibration, None, None, None)
+        if self.kept is not None and self.kept.is_file():
+            return report_from_json(self.kept.read_text(encoding="utf-8"))
+        report = measured(self.module, self.calibration, None, None, None)
+        if self.kept is not None:
+            self.kept.write_text(report_to_json(report), encoding="utf-8")
+        return report
 
     def integers(self, recipe: Recipe) -> Fitted:
         """In integers of few bits, with the same solver; of a recipe's forms only pattern and width count."""

@@ -45,8 +45,8 @@ _SEVEN = "file 7.1x, drop at most 1.5 points, agreement at least 95 %"
 _TEN = "file 10.56x, drop at most 6 points, agreement at least 87 %"
 BARS = (
     Bar(IMAGES, SEVEN, _SEVEN, *_images(7.1, 1.5, 95)),
-    Bar(IMAGES, TEN, _TEN, *_images(10.56, 6, 87)),
-    Bar(IMAGES, "SD, budget 9.3x", f"{_TEN}, entropy coded", *_images(10.56, 6, 87, "ratio_entropy")),
+    Bar(IMAGES, TEN, _TEN, *_images(10.56, 6, 87, "ratio_entropy")),
+    Bar(IMAGES, "SD, budget 10.56x", _TEN, *_images(10.56, 6, 87)),
     Bar(TEXTS, "SD, 7x", "linear layers 7x, no correlation more than .01 below float32", *_texts(7, 0.01)),
     Bar(
         TEXTS,
