@@ -13,6 +13,7 @@ from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.errors import UnsupportedModelError
 from sd_tvm.plan.model import Array, Plan, Step, Value
 from sd_tvm.relay_passes._rewrite import IRModule, bindings_of, constant, is_call, static_shape
+from sd_tvm.relay_passes.guard_cpu import GuardCPU
 from sd_tvm.relay_passes.offload import EXTERNAL_MODS
 from sd_tvm.relay_passes.pipeline import accelerator_passes, to_integer
 from sd_tvm.relay_passes.report import node_reports
@@ -42,12 +43,25 @@ def build_plan(mod: IRModule, config: AcceleratorConfig | None = None, *, notes:
         passes = [*to_integer(mod), LowerToCPU(), relax.get_pipeline("zero")]
     else:
         passes = accelerator_passes(mod, config)
-    target = _host()
-    with target:
+    passes.append(GuardCPU())
+    with _host():
         for step in passes:
             mod = step(mod)
-        nodes = tuple(asdict(row) for row in node_reports(mod))
-        listed = _Lister(mod)
+    return plan_of(mod, config, notes=notes)
+
+
+def plan_of(mod: IRModule, config: AcceleratorConfig | None = None, *, notes: Sequence[str] = ()) -> Plan:
+    """Plan of a module whose operators are calls of compiled code already.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If it is no straight list of them.
+    """
+    target = _host()
+    nodes = tuple(asdict(row) for row in node_reports(mod))
+    listed = _Lister(mod)
+    with target:
         library = _library(mod, target, {step.function for step in listed.steps})
     plan = Plan(
         tuple(listed.values),
@@ -109,6 +123,9 @@ class _Lister:
             results = self._new(None, var.ty)
             self.steps.append(Step(str(name), args, results))
             return results
+        if isinstance(value, relax.Call) and isinstance(value.op, relax.ExternFunc) and not value.args:
+            self.steps.append(Step(str(value.op.global_symbol), (), ()))  # asks for the processor
+            return ()
         if isinstance(value, relax.TupleGetItem):
             whole = value.tuple_value
             at = [len(self._flat(f)) for f in whole.ty.fields]

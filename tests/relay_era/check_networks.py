@@ -23,6 +23,18 @@ def _logits(mod: Any) -> Any:
     return tvm.IRModule.from_expr(tvm.relay.Function(main.params, main.body.args[0]))
 
 
+def _count(mod: Any, *operators: str) -> int:
+    """Calls of some operators."""
+    found = []
+
+    def visit(node: Any) -> None:
+        if isinstance(node, tvm.relay.Call) and node.op.name in operators:
+            found.append(node)
+
+    tvm.relay.analysis.post_order_visit(mod["main"], visit)
+    return len(found)
+
+
 @pytest.mark.parametrize("net", NETS)
 def check_network(net: str, tmp_path: Path) -> None:
     mod, params = with_weights(net)
@@ -36,7 +48,7 @@ def check_network(net: str, tmp_path: Path) -> None:
 
     rows = sd.last_report()
     weighted = [r for r in rows if "conv" in r.op or r.op in ("nn.dense", "relax.matmul")]
-    assert weighted
+    assert len(weighted) == _count(mod, "nn.conv2d", "nn.dense")
     assert {r.target for r in weighted} == {"sd_accel"}, weighted
     assert not [r for r in rows if r.target == "relay"], rows
 

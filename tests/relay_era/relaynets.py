@@ -74,8 +74,7 @@ def save_whole(mod: Any, params: dict[str, Any], path: Path) -> None:
 
 def reference(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What ``reference.py`` finds, in the other environment."""
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
-    subprocess.run([compiling_python(), str(HERE / "reference.py"), str(folder)], check=True, env=environment)
+    subprocess.run([compiling_python(), str(HERE / "reference.py"), str(folder)], check=True)
     with np.load(folder / "reference.npz") as arrays:
         found = {name: arrays[name] for name in arrays.files}
     return found, json.loads((folder / "reference.json").read_text())
