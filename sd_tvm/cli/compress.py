@@ -14,7 +14,9 @@ from sd_tvm.cli import console, inputs
 def compress(
     model: Annotated[
         str,
-        typer.Argument(help="A .pt2 or .onnx file, package.module:callable, or efficientnet_lite0."),
+        typer.Argument(
+            help="A .pt2, .onnx or .relay.json file, package.module:callable, or efficientnet_lite0."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .sd file to write.")],
     recipe: Annotated[

@@ -17,9 +17,12 @@ from sd_tvm.errors import UnsupportedModelError
 
 #: What load_model accepts, for messages and documentation.
 SOURCES = (
-    "a torch.nn.Module with example_inputs, a torch.export.ExportedProgram, a path to a .pt2 or .onnx file, "
-    "'module:callable', a name of sd_tvm.models, or a Relax IRModule"
+    "a torch.nn.Module with example_inputs, a torch.export.ExportedProgram, a path to a .pt2, .onnx or "
+    ".relay.json file, 'module:callable', a name of sd_tvm.models, or a Relax IRModule"
 )
+
+#: Suffixes of saved Relay modules: JSON, text.
+_RELAY = (".json", ".relay")
 
 
 def load_model(source: Any, example_inputs: Sequence[Any] | Any | None = None) -> Any:
@@ -28,10 +31,11 @@ def load_model(source: Any, example_inputs: Sequence[Any] | Any | None = None) -
     Parameters
     ----------
     source
-        A torch module (exported with ``example_inputs``), an ExportedProgram, the path of a ``.pt2`` or
-        ``.onnx`` file, ``"package.module:callable"`` (the callable takes nothing and returns a torch module,
-        a pair (module, example_inputs), an ExportedProgram or an IRModule), the name of a network of
-        :mod:`sd_tvm.models`, or an IRModule whose weights are constants.
+        A torch module (exported with ``example_inputs``), an ExportedProgram, the path of a ``.pt2``,
+        ``.onnx`` or ``.relay.json`` file (see :func:`sd_tvm.relay.load`), ``"package.module:callable"`` (the
+        callable takes nothing and returns a torch module, a pair (module, example_inputs), an ExportedProgram
+        or an IRModule), the name of a network of :mod:`sd_tvm.models`, or an IRModule whose weights are
+        constants.
     example_inputs
         Tensor(s) or array(s) that fix the input shapes. Needed for a torch module; for ONNX they replace
         symbolic dimensions.
@@ -83,7 +87,7 @@ def _from_text(text: str, example_inputs: Any) -> Any:
     if text in names():
         text = spec(text)
     suffix = Path(text).suffix.lower()
-    if suffix in (".pt2", ".onnx"):
+    if suffix in (".pt2", ".onnx", *_RELAY):
         if not Path(text).is_file():
             raise UnsupportedModelError(
                 f"no file {text!r}", expected="a file that exists", fix="check the path"
@@ -92,6 +96,10 @@ def _from_text(text: str, example_inputs: Any) -> Any:
             from sd_tvm.frontends.torch import from_file as from_pt2
 
             return _of_shape(from_pt2(text), example_inputs)
+        if suffix in _RELAY:
+            from sd_tvm.relay import load as from_relay
+
+            return _of_shape(from_relay(text), example_inputs)
         from sd_tvm.frontends.onnx import from_file as from_onnx
 
         return from_onnx(text, example_inputs)
@@ -103,7 +111,7 @@ def _from_text(text: str, example_inputs: Any) -> Any:
         ".pt": "save with torch.export.save(torch.export.export(model, inputs), 'model.pt2')",
         ".pth": "save with torch.export.save(torch.export.export(model, inputs), 'model.pt2')",
         ".sd": "this is a compressed model: use sd_tvm.load(), or compress the float32 network",
-    }.get(suffix, "export the model as .pt2 or .onnx")
+    }.get(suffix, "export the model as .pt2 or .onnx, or save a Relay module as .relay.json")
     raise UnsupportedModelError(
         f"cannot import {text!r}: unknown suffix {suffix!r}", expected=SOURCES, fix=fix
     )

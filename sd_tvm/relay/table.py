@@ -39,8 +39,13 @@ FAMILIES: dict[str, tuple[Operator, ...]] = {
 
 OPERATORS: dict[str, Operator] = {row.op: row for rows in FAMILIES.values() for row in rows}
 
-#: Attributes that vendors add to every operator and that say nothing about the result.
-IGNORED = frozenset({"layer_name", "q_params"})
+
+def markdown() -> str:
+    """The operators as a table, for ``docs/from-relay.md``."""
+    lines = ["| family | operators |", "|---|---|"]
+    for family, rows in FAMILIES.items():
+        lines.append(f"| {family} | {', '.join(f'`{row.op}`' for row in rows)} |")
+    return "\n".join(lines) + "\n"
 
 
 def attributes_of(
@@ -56,8 +61,6 @@ def attributes_of(
     attrs: dict[str, Any] = {}
     for name, raw in given.items():
         attr = row.attrs.get(name)
-        if attr is None and name in IGNORED:
-            continue
         value = decode(name, attr, raw)
         if attr is not None:
             attrs[name] = value
@@ -65,7 +68,7 @@ def attributes_of(
             raise UnsupportedModelError(
                 f"{where}: {row.op} has the attribute {name}={value!r:.40}",
                 expected=f"attributes {', '.join(row.attrs) or '(none)'}",
-                fix="if it does not change the result, add it to sd_tvm.relay.table.IGNORED",
+                fix="if a vendor's Relay added it, save the module with one of apache-tvm",
             )
     for name, attr in row.attrs.items():
         if name not in attrs:

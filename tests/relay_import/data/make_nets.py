@@ -1,0 +1,141 @@
+"""Make ``nets-*.json.xz`` and check full-size networks: relay.testing's networks and Relay's own results.
+
+Run it in an environment with Relay, as ``make_operators.py``:
+
+    python make_nets.py small OUTPUT.json.xz   # small inputs, for the tests
+    python make_nets.py full FOLDER            # as relay.testing has them, for tests/relay_import/nets.py
+
+Weights are not stored: both sides draw them from the names of the inputs (:func:`weight`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import lzma
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm import relay
+from tvm.contrib import graph_executor
+from tvm.relay import testing
+
+TARGET = "llvm -mtriple=x86_64-linux-gnu"
+
+
+def weight(name, shape):
+    """Values of a weight: small enough that activations stay near one, variances positive."""
+    r = np.random.RandomState(zlib.crc32(name.encode()))
+    if len(shape) > 1:
+        fan = int(np.prod(shape[1:]))
+        return (r.standard_normal(shape) * (2.0 / fan) ** 0.5).astype("float32")
+    if "var" in name:
+        return r.uniform(0.5, 1.5, shape).astype("float32")
+    return (r.uniform(0.8, 1.2, shape) if "gamma" in name else r.normal(0, 0.1, shape)).astype("float32")
+
+
+FULL = {
+    "resnet18": lambda: testing.resnet.get_workload(num_layers=18),
+    "resnet50": lambda: testing.resnet.get_workload(num_layers=50),
+    "mobilenet": lambda: testing.mobilenet.get_workload(),
+    "mobilenet-nhwc": lambda: testing.mobilenet.get_workload(layout="NHWC"),
+    "squeezenet": lambda: testing.squeezenet.get_workload(),
+    "squeezenet1.1": lambda: testing.squeezenet.get_workload(version="1.1"),
+    "mlp": lambda: testing.mlp.get_workload(1),
+    "vgg11": lambda: testing.vgg.get_workload(1, num_layers=11),
+    "vgg16-bn": lambda: testing.vgg.get_workload(1, num_layers=16, batch_norm=True),
+    "densenet121": lambda: testing.densenet.get_workload(),
+    "inception_v3": lambda: testing.inception_v3.get_workload(),
+    "dcgan": lambda: testing.dcgan.get_workload(1),
+    "dqn": lambda: testing.dqn.get_workload(1),
+}
+
+
+def dense_net():
+    """DenseNet with two layers a block and few channels."""
+    function = testing.densenet._make_dense_net(16, 8, (2, 2, 2, 2), (1, 3, 224, 224), "float32", classes=10)
+    return testing.create_workload(function)
+
+
+SMALL = {
+    "resnet18": lambda: testing.resnet.get_workload(num_layers=18, image_shape=(3, 32, 32), num_classes=10),
+    "mobilenet": lambda: testing.mobilenet.get_workload(image_shape=(3, 32, 32), num_classes=10),
+    "mobilenet-nhwc": lambda: testing.mobilenet.get_workload(
+        image_shape=(32, 32, 3), num_classes=10, layout="NHWC"
+    ),
+    "squeezenet": lambda: testing.squeezenet.get_workload(image_shape=(3, 48, 48), num_classes=10),
+    "mlp": lambda: testing.mlp.get_workload(1),
+    "vgg11": lambda: testing.vgg.get_workload(1, image_shape=(3, 32, 32), num_layers=11, num_classes=10),
+    "densenet": dense_net,
+    "inception_v3": lambda: testing.inception_v3.get_workload(num_classes=10),
+    "dcgan": lambda: testing.dcgan.get_workload(1, ngf=16),
+    "dqn": lambda: testing.dqn.get_workload(1),
+}
+
+
+def prepared(mod, params):
+    """The module typed, its parameters drawn, an input."""
+    mod = relay.transform.InferType()(mod)
+    values, inputs = {}, {}
+    for var in mod["main"].params:
+        shape = tuple(int(d) for d in var.checked_type.shape)
+        if var.name_hint in params:
+            values[var.name_hint] = weight(var.name_hint, shape)
+        else:
+            r = np.random.RandomState(zlib.crc32(var.name_hint.encode()))
+            inputs[var.name_hint] = r.uniform(-1, 1, shape).astype("float32")
+    return mod, values, inputs
+
+
+def run(mod, params, inputs):
+    library = relay.build(mod, target=TARGET, params=params)
+    module = graph_executor.GraphModule(library["default"](tvm.cpu()))
+    module.run(**inputs)
+    return module.get_output(0).numpy()
+
+
+def packed(array):
+    return {
+        "dtype": str(array.dtype),
+        "shape": list(array.shape),
+        "data": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode(),
+    }
+
+
+def small(path):
+    nets = []
+    for name, make in SMALL.items():  # the file is whole after each
+        mod, params, inputs = prepared(*make())
+        output = run(mod, params, inputs)
+        nets.append(
+            {
+                "name": name,
+                "json": tvm.ir.save_json(mod),
+                "inputs": {k: list(v.shape) for k, v in inputs.items()},
+                "params": {k: list(v.shape) for k, v in params.items()},
+                "output": packed(output),
+            }
+        )
+        print(name, output.shape, float(np.abs(output).max()), flush=True)
+        text = json.dumps({"tvm": tvm.__version__, "nets": nets})
+        Path(path).write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+
+
+def full(folder, only=""):
+    for name, make in FULL.items():
+        if not name.startswith(only):
+            continue
+        mod, params, inputs = prepared(*make())
+        output = run(mod, params, inputs)
+        base = Path(folder) / name
+        base.with_name(base.name + ".json").write_text(tvm.ir.save_json(mod))
+        np.savez(base.with_name(base.name + ".npz"), output=output, **inputs)
+        base.with_name(base.name + ".params").write_bytes(relay.save_param_dict(params))
+        print(name, output.shape, float(np.abs(output).max()), flush=True)
+
+
+if __name__ == "__main__":
+    {"small": small, "full": full}[sys.argv[1]](*sys.argv[2:])
