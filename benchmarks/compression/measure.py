@@ -52,12 +52,12 @@ class Variant:
 
 
 R = recipes
-SEVEN, TEN = "SD, budget 7.1x", "SD, budget 9.65x, entropy coded"
+SEVEN, TEN = "SD, budget 7.1x", "SD, budget 9.7x, entropy coded"
 EFFICIENTNET = (
     Variant(SEVEN, "SD", size=7.1),
-    Variant(TEN, "SD", size=9.65),
+    Variant(TEN, "SD", size=9.7),
     Variant("int4, bytes of SD 7.1x", "int4", forms=(R.INT8, R.INT4), like=SEVEN),
-    Variant("int4 to int2, bytes of SD 9.65x", "int4", forms=(R.INT8, R.INT4, R.INT3, R.INT2), like=TEN),
+    Variant("int4 to int2, bytes of SD 9.7x", "int4", forms=(R.INT8, R.INT4, R.INT3, R.INT2), like=TEN),
     Variant("SD, budget 10.56x", "SD", size=10.56, repeats=1),
     Variant("int8", "int8", lambda: Recipe.named("int8"), repeats=1),
     Variant(
@@ -68,7 +68,7 @@ EFFICIENTNET = (
         repeats=1,
     ),
     Variant(
-        "sparse int4 and int4, bytes of SD 9.65x",
+        "sparse int4 and int4, bytes of SD 9.7x",
         "sparse int4",
         forms=(R.INT8, R.INT4, R.SPARSE),
         like=TEN,
