@@ -19,13 +19,16 @@ from sd_tvm.schedules.cpu.depthwise import build_depthwise, pack_depthwise
 from sd_tvm.schedules.cpu.gemv import Units, build_gemv, pack_bases, pack_codes
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, Isa
 from sd_tvm.schedules.cpu.requant import quantisation_block
+from sd_tvm.schedules.cpu.sparse import build_sparse, pack_sparse
 from sd_tvm.weights.packing import unpack_raw, unpack_sd
 from sd_tvm.weights.rows import ROWS_PER_BLOCK
-from sd_tvm.weights.tensor import SDWeight, Weight
+from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight, Weight
 from sd_tvm.weights.verify import array_names
 
 Array = npt.NDArray[Any]
-Operation = Literal["gemv", "conv", "depthwise"]
+Operation = Literal["gemv", "depthwise", "sparse", "conv"]
+#: Time of a product whose operand is picked by a shuffle, in products (seen on Zen 4, AVX2 and AVX-512).
+_PICK_COST = 1.5
 _INT32_MAX, _INT16_MAX, _INT8_BASIS = 2**31 - 1, 2**15 - 1, 128
 #: Pattern of a row for a weight that is not in SD form.
 RAW = "int8"
@@ -40,7 +43,8 @@ class Kernel:
     ----------
     operation
         ``gemv``: a dense layer at one pixel, from the codes. ``conv``: all input channels, any kernel size,
-        rebuilt int16 weights. ``depthwise``: one input channel a filter, rebuilt int16 weights.
+        rebuilt int16 weights. ``sparse``: the same with only the kept rows of N:16. ``depthwise``: one input
+        channel a filter, rebuilt int16 weights.
     patterns
         Patterns of the weight, ``int8`` for a raw one.
     max_code
@@ -141,6 +145,19 @@ def _all_channels(_: Kernel, layer: ConvLayer) -> str:
     return "grouped" if layer.groups != 1 else _fits_int16(layer)
 
 
+def _kept_rows(_: Kernel, layer: ConvLayer) -> str:
+    if layer.groups != 1:
+        return "grouped"
+    if layer.geometry.kind == "channels" and (layer.kernel != (1, 1) or any(layer.padding)):
+        return "rows of channels with a kernel or padding"
+    assert layer.form is not None
+    geometry, (kh, kw) = layer.geometry, layer.kernel
+    kept = geometry.blocks * ROWS_KEPT[layer.form.pattern] * geometry.s
+    if _PICK_COST * kept >= layer.in_channels * kh * kw:
+        return "too few channels for zero rows to pay"
+    return _fits_int16(layer)
+
+
 def _channel_each(_: Kernel, layer: ConvLayer) -> str:
     if not 1 < layer.groups == layer.in_channels == layer.out_channels:
         return "not depthwise"
@@ -150,14 +167,28 @@ def _channel_each(_: Kernel, layer: ConvLayer) -> str:
 def _pack_gemv(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
     weight = weight_of(layer, operands)
     assert isinstance(weight, SDWeight)
-    units, words = Units(layer, kernel.isa), operands[-1]
+    units, table = Units(layer, kernel.isa), operands[2]
+    return [
+        pack_codes(units, operands[0]),
+        pack_bases(units, weight),
+        table,
+        _unsigned(layer, weight, operands[-1]),
+    ]
+
+
+def _pack_sparse(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+    weight = weight_of(layer, operands)
+    assert isinstance(weight, SDWeight)
+    return [pack_sparse(layer, weight), _unsigned(layer, weight, operands[-1])]
+
+
+def _unsigned(layer: ConvLayer, weight: Weight, words: Array) -> Array:
+    """Quantisation block of a kernel that adds 128 to every int8 x."""
     offset = np.zeros(blocks16(layer.out_channels) * LANES, dtype=np.int64)
-    if layer.in_dtype == "int8":  # the kernel adds 128 to every x
+    if layer.in_dtype == "int8":
         sums = weight.integer().astype(np.int64).reshape(layer.out_channels, -1).sum(axis=1)
         offset[: layer.out_channels] = -128 * sums
-    table = operands[2]
-    qp = quantisation_block(words, layer.out_dtype, offset)
-    return [pack_codes(units, operands[0]), pack_bases(units, weight), table, qp]
+    return quantisation_block(words, layer.out_dtype, offset)
 
 
 def _rebuilt(
@@ -177,6 +208,9 @@ _OPERATIONS: dict[Operation, _Operation] = {
         lambda k, layer, symbol: build_depthwise(layer, k.isa, k.tile, symbol),
         _rebuilt(pack_depthwise),
     ),
+    "sparse": _Operation(
+        _kept_rows, lambda k, layer, symbol: build_sparse(layer, k.isa, k.tile, symbol), _pack_sparse
+    ),
     "conv": _Operation(
         _all_channels,
         lambda k, layer, symbol: build_dense(layer, k.isa, k.tile, symbol),
@@ -185,6 +219,7 @@ _OPERATIONS: dict[Operation, _Operation] = {
 }
 
 _BASES = ("filter", "slice", "codebook")
+_KEPT = ("2:16", "4:16", "8:16")
 _ANY = (RAW, *_N16, "shared")
 
 #: Rows; of those that can compute a layer the first is taken. Codes up to 64: all alphabets there are.
@@ -193,6 +228,8 @@ KERNELS: tuple[Kernel, ...] = (
     *(Kernel("gemv", (p,), 64, _BASES, (8, 4), 1, AVX2) for p in _N16),
     Kernel("depthwise", _ANY, 64, (), (16, 1), 8, AVX512_VNNI),
     Kernel("depthwise", _ANY, 64, (), (16, 1), 5, AVX2),
+    Kernel("sparse", _KEPT, 64, (), (16, 2), 14, AVX512_VNNI),
+    Kernel("sparse", _KEPT, 64, (), (16, 2), 6, AVX2),
     Kernel("conv", _ANY, 64, (), (16, 2), 14, AVX512_VNNI),
     Kernel("conv", _ANY, 64, (), (16, 2), 6, AVX2),
 )

@@ -102,3 +102,8 @@ def prefetch(buffer: Buffer, index: Expr) -> None:
 def flat(buffer: Buffer, count: int, dtype: str) -> Buffer:
     """A buffer of any rank as one axis of ``count`` elements."""
     return t.decl_buffer((i64(count),), dtype, data=buffer.data)
+
+
+def pick(vectors: Sequence[Expr], lanes: Sequence[int]) -> Expr:
+    """Lanes of several vectors of one size, counted through."""
+    return tirx.Shuffle(list(vectors), [tirx.IntImm("int32", i) for i in lanes])

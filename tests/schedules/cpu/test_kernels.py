@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import kernelcases as cases
 import layergen
@@ -87,9 +88,13 @@ def test_choice() -> None:
     second, _ = choose(dense, [AVX2])
     assert second is not None
     assert (second.operation, second.isa) == ("gemv", AVX2)
-    assert choose(grouped, ISAS) == (
-        None, "gemv: no kernel for pattern int8, depthwise: not depthwise, conv: grouped"
-    )  # fmt: skip
+    kernel, why = choose(grouped, ISAS)
+    assert kernel is None
+    assert "depthwise: not depthwise" in why
+    assert "conv: grouped" in why
+    conv = ConvLayer("c", 1, 64, (4, 4), 32, (3, 3), form=WeightForm("4:16"), n_bases=32)
+    picked = [choose(replace(conv, in_channels=c), ISAS)[0] for c in (64, 2)]
+    assert [k and k.operation for k in picked] == ["sparse", "conv"]
     assert choose(dense, []) == (None, "the target has none of avx2, avx512vnni")
 
 

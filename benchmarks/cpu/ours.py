@@ -1,0 +1,146 @@
+"""Our side of a row: a layer as a Relax module, from float32 to float32, or 8 bit to 8 bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sd_tvm._tvm import relax, tvm
+from sd_tvm.layers import ConvLayer, blocks16
+from sd_tvm.numerics.bounds import folded_bias
+from sd_tvm.numerics.fixedpoint import quantize_multiplier
+from sd_tvm.numerics.qp import pack_qp
+from sd_tvm.relay_passes._rewrite import const
+from sd_tvm.relay_passes.lower_cpu import LowerToCPU
+from sd_tvm.relay_passes.report import node_reports
+from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.ops import build_dequantize_acc, build_primfunc, build_quantize
+from sd_tvm.weights.packing import pack_raw, pack_sd
+from sd_tvm.weights.tensor import ROWS_KEPT, RawWeight, SDWeight, WeightForm
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A compiled layer, ready to run.
+
+    Attributes
+    ----------
+    call
+        Runs it once.
+    kernel
+        Which kernel it got, or why none.
+    weight_bytes
+        Bytes of the kernel's constants.
+    """
+
+    call: Call
+    kernel: str
+    weight_bytes: int
+
+
+def with_form(layer: ConvLayer, pattern: str) -> ConvLayer:
+    """The layer in SD form, a basis a filter; ``int8`` leaves it raw."""
+    if pattern == "int8":
+        return layer
+    return replace(layer, form=WeightForm(pattern), n_bases=layer.out_channels)  # type: ignore[arg-type]
+
+
+def operands(layer: ConvLayer, rng: np.random.Generator) -> tuple[list[Any], np.ndarray[Any, Any]]:
+    """Random constants of a layer, and scales (M,) of its sums."""
+    m = layer.out_channels
+    ones = np.ones(m, dtype=np.float32)
+    if layer.form is None:
+        values = rng.integers(-127, 128, layer.weight_shape).astype(np.int8)
+        packed, weight = [pack_raw(RawWeight(values, ones))], values.astype(np.int32)
+    else:
+        geometry, form = layer.geometry, layer.form
+        coef = rng.choice(form.table.table, size=(m, geometry.rows, geometry.s)).astype(np.int8)
+        keep = ROWS_KEPT[form.pattern]
+        for first in range(0, geometry.rows, 16):
+            width = min(16, geometry.rows - first)
+            rank = rng.random((m, width)).argsort(axis=1).argsort(axis=1)
+            coef[:, first : first + width][rank >= keep] = 0
+        basis = rng.integers(-100, 101, (m, geometry.s, geometry.s)).astype(np.int8)
+        sd = SDWeight(layer.weight_shape, form, coef, basis, ones)
+        packed, weight = list(pack_sd(sd).values()), sd.integer()
+    bias = folded_bias(np.zeros(m, np.int64), weight, layer.in_zero_point)
+    spread = 100.0 * np.sqrt((weight.reshape(m, -1).astype(np.float64) ** 2).sum(axis=1)) + 1
+    scaled = [quantize_multiplier(float(v)) for v in 40.0 / spread]
+    m0, shift = (np.array(v, dtype=np.int64) for v in zip(*scaled, strict=True))
+    return [*packed, pack_qp(bias, m0, shift, 128, 0, 255)], (1.0 / spread).astype(np.float32)
+
+
+def layer_module(layer: ConvLayer, rng: np.random.Generator) -> tuple[Any, Any]:
+    """(module, example input). int32 results: float32 in and out; else 8 bit in and out."""
+    constants, scales = operands(layer, rng)
+    builder = relax.BlockBuilder()
+    cbs, mbs = blocks16(layer.in_channels), blocks16(layer.out_channels)
+    flat = (layer.batch, layer.in_channels)
+    blocked = (layer.batch, cbs, *layer.in_hw, 16)
+    wide = layer.out == "i32"
+    dtype = "int32" if wide else layer.out_dtype
+    shape, kind = (flat, "float32") if wide else (blocked, layer.in_dtype)
+    x = relax.Var("x", relax.TensorType(shape, kind))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            value = x
+            if wide:
+                gvar = builder.add_func(_bare(build_quantize(flat, 0.02, 128, "uint8", "q")), "quantize")
+                value = builder.emit(relax.call_tir(gvar, [x], out_ty=relax.TensorType(blocked, "uint8")))
+            gvar = builder.add_func(_bare(build_primfunc(layer, "layer")), "layer")
+            out = relax.TensorType((layer.batch, mbs, *layer.out_hw, 16), dtype)
+            value = builder.emit(relax.call_tir(gvar, [value, *map(const, constants)], out_ty=out))
+            if wide:
+                m = layer.out_channels
+                gvar = builder.add_func(_bare(build_dequantize_acc((layer.batch, m), "dq")), "dequantize")
+                rest = [const(np.array([0.02], np.float32)), const(scales), const(np.zeros(m, np.float32))]
+                out = relax.TensorType((layer.batch, m), "float32")
+                value = builder.emit(relax.call_tir(gvar, [value, *rest], out_ty=out))
+            result = builder.emit_output(value)
+        builder.emit_func_output(result)
+    example = (
+        rng.normal(size=shape).astype(np.float32) if wide else rng.integers(0, 256, shape).astype(np.uint8)
+    )
+    return builder.get(), example
+
+
+def _bare(func: Any) -> Any:
+    return func.without_attr("global_symbol")
+
+
+def build_layer(layer: ConvLayer, isa: Isa, rng: np.random.Generator) -> Built:
+    """A layer with random weights, compiled for an instruction set."""
+    mod, example = layer_module(layer, rng)
+    return build_module(mod, example, isa)
+
+
+def build_module(mod: Any, example: Any, isa: Isa) -> Built:
+    """Any module with integer layers, compiled for an instruction set."""
+    target = tvm.target.Target(isa.target)
+    lowered = LowerToCPU(target)(mod)
+    nbytes = _constant_bytes(lowered)
+    kernels = [f.attrs["sd.cpu.kernel"] for _, f in lowered.functions_items() if "sd.cpu.kernel" in f.attrs]
+    said = ", ".join(sorted({str(k) for k in kernels})) or "portable schedule"
+    portable = [r.reason for r in node_reports(lowered) if "portable schedule" in r.reason]
+    executable = tvm.compile(relax.get_pipeline("zero")(lowered), target=target)
+    machine = relax.VirtualMachine(executable, tvm.cpu())
+    x = tvm.runtime.tensor(example)
+    main = machine["main"]
+    return Built(lambda: main(x), said + (f" ({len(portable)} portable)" if portable else ""), nbytes)
+
+
+def _constant_bytes(mod: Any) -> int:
+    """Bytes of all constants of ``main``."""
+    from sd_tvm.relay_passes._rewrite import bindings_of, constant, is_call
+
+    total = 0
+    for _, value in bindings_of(mod["main"]):
+        if is_call(value, "relax.call_tir"):
+            arrays = [constant(e) for e in value.args[1].fields]
+            total += sum(a.nbytes for a in arrays if a is not None)
+    return total

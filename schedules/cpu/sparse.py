@@ -1,0 +1,318 @@
+"""Convolutions and dense layers with N:16 rows; kept rows are rebuilt to int16 when a module is compiled.
+
+A filter keeps N of 16 rows of S elements; only those are multiplied. x is laid out so that the 16 values that
+one element of a block of rows meets are 16 neighbouring bytes; a byte shuffle with the filters' row indices
+picks each filter's own, widened to int16 on the way (an index with bit 7 set gives zero). Sums of pairs of
+int16 products are exact in int32 for every code, basis and activation.
+
+x is unsigned here: of an int8 x, 128 is added to every value, and 128 * sum(w) taken from the bias.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sd_tvm._tvm import ir_builder, tirx
+from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.guard import guarded
+from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
+from sd_tvm.schedules.cpu.vec import (
+    Buffer,
+    Expr,
+    Registers,
+    as_type,
+    bind,
+    concat,
+    flat,
+    i64,
+    load,
+    pick,
+    repeat,
+    splat,
+    store,
+    t,
+)
+from sd_tvm.schedules.ops.tir import dims, mark_layer
+from sd_tvm.weights.rows import ROWS_PER_BLOCK
+from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight
+
+#: More bytes of weights than this: all of x is laid out first, and a block of filters meets all its pixels.
+_MANY_WEIGHTS = 1 << 18
+_PAIR = 2
+_ZERO_INDEX = 0x80
+
+
+def pack_sparse(layer: ConvLayer, weight: SDWeight) -> npt.NDArray[np.uint8]:
+    """uint8 (MB, blocks, pairs, 1 + S, 64): for two kept rows of sixteen filters, indices, then S weights.
+
+    Parameters
+    ----------
+    layer
+        Pattern 2:16, 4:16 or 8:16.
+    weight
+        Its weight; every rebuilt element fits int16.
+    """
+    assert layer.form is not None
+    geometry, keep = layer.geometry, ROWS_KEPT[layer.form.pattern]
+    m, s, blocks = layer.out_channels, geometry.s, geometry.blocks
+    filters = blocks16(m) * LANES
+    rows = np.zeros((filters, blocks * ROWS_PER_BLOCK, s), dtype=np.int16)
+    rows[:m, : geometry.rows] = geometry.to_rows(weight.integer())
+    rows = rows.reshape(filters, blocks, ROWS_PER_BLOCK, s)
+    # kept rows first, in order; a row that is zero is never needed
+    order = np.argsort(~rows.any(axis=3), axis=2, kind="stable")[:, :, :keep]
+    values = np.take_along_axis(rows, order[..., None], axis=2)
+    shape = (-1, LANES, blocks, keep // _PAIR, _PAIR)
+    index = order.astype("<u2").reshape(shape) | (_ZERO_INDEX << 8)
+    parts = [index.transpose(0, 2, 3, 1, 4), *np.moveaxis(values, 3, 0).astype("<i2").reshape(s, *shape)]
+    lanes = [parts[0], *(v.transpose(0, 2, 3, 1, 4).view("<u2") for v in parts[1:])]
+    stacked = np.stack(lanes, axis=3)  # block of filters, block of rows, pair, 1 + s, filter, row
+    return np.ascontiguousarray(stacked).view(np.uint8).reshape(*stacked.shape[:4], LANES * _PAIR * 2)
+
+
+def build_sparse(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
+    """PrimFunc of a layer with N:16 rows. Operands: x, weights of :func:`pack_sparse`, words, result.
+
+    Parameters
+    ----------
+    layer
+        No groups; a kernel 1x1 without padding, or rows of taps.
+    isa
+        Instruction set.
+    pixels
+        Most pixels whose sums stay in registers.
+    symbol
+        Name of the function.
+    """
+    return _Sparse(layer, isa, pixels).build(symbol)
+
+
+class _Sparse:
+    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
+        assert layer.form is not None
+        self.layer, self.isa = layer, isa
+        self.halves = LANES // isa.words
+        self.s, self.blocks = layer.geometry.s, layer.geometry.blocks
+        self.rows = self.blocks * ROWS_PER_BLOCK
+        self.pairs = ROWS_KEPT[layer.form.pattern] // _PAIR
+        self.cbs, self.mbs = blocks16(layer.in_channels), blocks16(layer.out_channels)
+        self.taps = layer.geometry.kind == "taps"
+        self.flat_batch = not self.taps and prod(layer.out_hw) == 1
+        oh, ow = layer.out_hw
+        (sh, sw), (dh, dw), (kh, kw) = layer.stride, layer.dilation, layer.kernel
+        self.padded = ((oh - 1) * sh + (kh - 1) * dh + 1, (ow - 1) * sw + (kw - 1) * dw + 1)
+        #: (images, runs of pixels in each, pixels of a run)
+        if self.taps:
+            self.images, self.runs, self.run = layer.batch, oh, ow
+        elif self.flat_batch:
+            self.images, self.runs, self.run = 1, 1, layer.batch
+        else:
+            self.images, self.runs, self.run = layer.batch, 1, oh * ow
+        #: Runs that make one group: their pixels share the weights that are loaded.
+        self.together = (
+            max(n for n in range(1, self.runs + 1) if self.runs % n == 0 and n * self.run <= pixels)
+            if self.run <= pixels
+            else 1
+        )
+        count = -(-self.run * self.together // pixels)
+        if count == 1:
+            self.groups = [(1, self.run)]
+        else:
+            small = self.run // count
+            large = self.run - small * count
+            self.groups = [g for g in ((large, small + 1), (count - large, small)) if g[0]]
+        #: Bytes of a laid out pixel (pointwise), or column of a row of the result (taps).
+        self.column = self.rows * (1 if self.taps else self.s)
+        self.unit = LANES * _PAIR * 2
+        self.weights = self.mbs * self.blocks * self.pairs * (1 + self.s) * self.unit
+        self.whole = self.taps or self.weights > _MANY_WEIGHTS
+
+    def build(self, symbol: str) -> Any:
+        layer = self.layer
+        x_shape = (layer.batch, self.cbs, *layer.in_hw, LANES)
+        out_shape = (layer.batch, self.mbs, *layer.out_hw, LANES)
+        kind = stored(layer.out, layer.out_dtype)
+        w_shape = (self.mbs, self.blocks, self.pairs, 1 + self.s, self.unit)
+        with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
+            t.func_name(symbol)
+            x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
+            w = t.arg("w", t.Buffer(dims(*w_shape), "uint8"))
+            qp = t.arg("qp", t.Buffer(dims(self.mbs, BLOCK_BYTES), "uint8"))
+            out = t.arg("out", t.Buffer(dims(*out_shape), kind))
+            self.x = flat(x, prod(x_shape), layer.in_dtype)
+            self.w = flat(w, prod(w_shape), "uint8")
+            self.qp = flat(qp, self.mbs * BLOCK_BYTES, "uint8")
+            self.out = flat(out, prod(out_shape), kind)
+            with guarded(self.isa.features, symbol), t.serial(i64(self.images)) as n:
+                self._image(n)
+        return mark_layer(frame.get(), symbol, layer)
+
+    def _image(self, n: Expr) -> None:
+        if not self.whole:
+            first = 0
+            for count, size in self.groups:
+                with t.serial(i64(count)) as g:
+                    p0 = bind(i64(first) + g * i64(size))
+                    laid = t.alloc_buffer((i64(size * self.column),), "uint8")
+                    with t.serial(i64(size)) as p:
+                        self._pixel(laid, p, self._source(n, p0 + p))
+                    with t.serial(i64(self.mbs)) as mb:
+                        self._group(laid, n, mb, i64(0), p0, size)
+                first += count * size
+            return
+        columns = self.runs * self.padded[1] if self.taps else self.run
+        laid = t.alloc_buffer((i64(columns * self.column),), "uint8")
+        if self.taps:
+            self._rows_of_taps(laid, n)
+        else:
+            with t.serial(i64(self.run)) as p:
+                self._pixel(laid, p, self._source(n, p))
+        width, sw = (self.padded[1], self.layer.stride[1]) if self.taps else (self.run, 1)
+        with t.serial(i64(self.mbs)) as mb, t.serial(i64(self.runs // self.together)) as y:
+            first = 0
+            run = bind(y * i64(self.together))
+            for count, size in self.groups:
+                with t.serial(i64(count)) as g:
+                    p0 = bind(i64(first) + g * i64(size))
+                    base = bind((run * i64(width) + p0 * i64(sw)) * i64(self.column))
+                    self._group(laid, n, mb, base, run * i64(self.run) + p0, size)
+                first += count * size
+
+    def _source(self, n: Expr, pixel: Expr) -> Expr:
+        """Where the first channels of a pixel of a pointwise layer's result come from, in blocks of 16."""
+        (h, w), (sh, sw), (_, ow) = self.layer.in_hw, self.layer.stride, self.layer.out_hw
+        if self.flat_batch:
+            return pixel * i64(self.cbs * h * w)
+        if (sh, sw) == (1, 1):
+            return n * i64(self.cbs * h * w) + pixel
+        y, xx = tirx.floordiv(pixel, i64(ow)), tirx.floormod(pixel, i64(ow))
+        return n * i64(self.cbs * h * w) + y * i64(sh * w) + xx * i64(sw)
+
+    def _unsigned(self, value: Expr) -> Expr:
+        if self.layer.in_dtype == "uint8":
+            return value
+        return tirx.bitwise_xor(as_type(value, f"uint8x{LANES}"), splat(128, "uint8", LANES))
+
+    def _pixel(self, laid: Buffer, pixel: Expr, source: Expr) -> None:
+        """Element t of all rows side by side, for t = 0, 1, 2: every third channel."""
+        h, w = self.layer.in_hw
+
+        def block(b: Expr, present: int) -> None:
+            vectors = []
+            for i in range(self.s):
+                if i < present:
+                    at = source + (b * i64(self.s) + i64(i)) * i64(h * w)
+                    vectors.append(bind(self._unsigned(load(self.x, at * i64(LANES), LANES))))
+                else:
+                    vectors.append(splat(0, "uint8", LANES))
+            for k in range(self.s):
+                value = pick(vectors, [self.s * i + k for i in range(LANES)])
+                at = pixel * i64(self.column) + i64(k * self.rows) + b * i64(ROWS_PER_BLOCK)
+                store(laid, at, value, LANES)
+
+        full, rest = divmod(self.cbs, self.s)
+        if full:
+            with t.serial(i64(full)) as b:
+                block(b, self.s)
+        if rest:
+            block(i64(full), rest)
+
+    def _rows_of_taps(self, laid: Buffer, n: Expr) -> None:
+        """For every row of the result and column of the padded image: rows (channel, ky) side by side."""
+        layer = self.layer
+        (h, w), (top, left), (kh, _), (sh, _), (dh, _) = (
+            layer.in_hw, layer.padding[:2], layer.kernel, layer.stride, layer.dilation
+        )  # fmt: skip
+        height, width = self.padded
+        zero = layer.in_zero_point + (128 if layer.in_dtype == "int8" else 0)
+        plane = t.alloc_buffer((i64(height * width * LANES),), "uint8")
+        bottom, right = min(top + h, height), min(left + w, width)
+        border = splat(zero, "uint8", LANES)
+
+        def fill(y: Expr, first: int, last: int) -> None:
+            if last > first:
+                with t.serial(i64(last - first)) as xx:
+                    store(plane, (y * i64(width) + xx + i64(first)) * i64(LANES), border, LANES)
+
+        with t.serial(i64(self.cbs)) as cb:
+            for first, last in ((0, top), (bottom, height)):
+                if last > first:
+                    with t.serial(i64(last - first)) as y:
+                        fill(y + i64(first), 0, width)
+            with t.serial(i64(bottom - top)) as y:
+                fill(y + i64(top), 0, left)
+                fill(y + i64(top), right, width)
+                with t.serial(i64(right - left)) as xx:
+                    at = ((n * i64(self.cbs) + cb) * i64(h) + y) * i64(w) + xx
+                    to = ((y + i64(top)) * i64(width) + xx + i64(left)) * i64(LANES)
+                    store(plane, to, self._unsigned(load(self.x, at * i64(LANES), LANES)), LANES)
+            rows = LANES * kh
+            last_rows = self.layer.in_channels * kh - (self.cbs - 1) * rows
+            with t.serial(i64(self.runs)) as oy, t.serial(i64(width)) as xx:
+                vectors = [
+                    bind(load(plane, ((oy * i64(sh) + i64(ky * dh)) * i64(width) + xx) * i64(LANES), LANES))
+                    for ky in range(kh)
+                ]
+                to = bind((oy * i64(width) + xx) * i64(self.column) + cb * i64(rows))
+                for first in range(0, rows, LANES):
+                    lanes = [((first + i) % kh) * LANES + (first + i) // kh for i in range(LANES)]
+                    value = pick(vectors, lanes)
+                    if first < -(-last_rows // LANES) * LANES:
+                        store(laid, to + i64(first), value, LANES)
+                        continue
+                    # beyond the rows of the last block of channels
+                    with t.If(cb < i64(self.cbs - 1)), t.Then():
+                        store(laid, to + i64(first), value, LANES)
+
+    def _group(self, laid: Buffer, n: Expr, mb: Expr, base: Expr, pixel: Expr, size: int) -> None:
+        """Sixteen filters at ``size`` pixels of each run of the group, the first of them at ``base``."""
+        layer, words32, halves = self.layer, self.isa.words, self.halves
+        words = Requantizer(self.qp, mb)
+        sw = layer.stride[1]
+        columns = [
+            (run * self.padded[1] + p * sw) if self.taps else p
+            for run in range(self.together)
+            for p in range(size)
+        ]
+        acc = Registers(len(columns) * halves, "uint32", words32)
+        for h in range(halves):
+            for p in range(len(columns)):
+                acc[p * halves + h] = words.bias(h * words32, words32)
+        per_block = self.pairs * (1 + self.s) * self.unit
+        with t.serial(i64(self.blocks)) as b:
+            at = bind(base + b * i64(ROWS_PER_BLOCK))
+            w = bind((mb * i64(self.blocks) + b) * i64(per_block))
+            with t.serial(i64(self.pairs)) as pair:
+                for h in range(halves):
+                    self._pair(acc, laid, at, w + pair * i64((1 + self.s) * self.unit), columns, h)
+        for i in range(len(columns)):
+            run, p = divmod(i, size)
+            total = bind(concat([acc[i * halves + h] for h in range(halves)], words32))
+            at = pixel + i64(run * self.run + p)
+            if self.flat_batch:
+                place = at * i64(self.mbs) + mb
+            else:
+                place = (n * i64(self.mbs) + mb) * i64(prod(layer.out_hw)) + at
+            store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
+
+    def _pair(self, acc: Registers, laid: Buffer, at: Expr, w: Expr, columns: list[int], half: int) -> None:
+        """Two kept rows of the filters of a vector, at every pixel of the group."""
+        width = self.isa.width
+        offset = half * width
+        index = bind(as_type(load(self.w, w + i64(offset), width), f"int8x{width}"))
+        step = self.layer.dilation[1] * self.column if self.taps else self.rows
+        with t.serial(i64(self.s)) as k:
+            weights = load(self.w, w + (k + i64(1)) * i64(self.unit) + i64(offset), width)
+            weights = bind(as_type(weights, f"int16x{width // 2}"))
+            place = bind(at + k * i64(step))
+            for i, column in enumerate(columns):
+                table = load(laid, place + i64(column * self.column), LANES)
+                table = repeat(as_type(table, f"int8x{LANES}"), LANES, width // LANES)
+                x = bind(as_type(self.isa.lookup(table, index), f"int16x{width // 2}"))
+                j = i * self.halves + half
+                acc[j] = self.isa.add_pairs16(acc[j], x, weights)
