@@ -200,7 +200,7 @@ class _Importer:
                     name = name.removesuffix(ending)
                 return self.names.of(name)
         if call.span:
-            return self.names.of(call.span)
+            return self.names.of(call.span.strip("/").replace("/", "."))
         return self.names.numbered(call.op.rpartition(".")[2])
 
     def in_nchw(self, row: Operator, call: Call, args: list[Any]) -> Any:

@@ -22,11 +22,14 @@ class Token:
         The piece, without quotes or comment marks.
     line
         Where it is, from 1.
+    span
+        Of a type: the name of the source model's node that stands beside it.
     """
 
     kind: str
     text: str
     line: int
+    span: str = ""
 
 
 _NUMBER = r"-?(?:\d+(?:\.\d*)?(?:e[-+]?\d+)?|inf|nan)(?:f|f16|f32|f64|i8|i16|i32|i64|u8|u16|u32|u64|h)?"
@@ -43,7 +46,7 @@ _TOKENS = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_TYPE = re.compile(r"/\*\s*ty=(.*?)(?:\s+span=.*)?\s*\*/", re.DOTALL)
+_TYPE = re.compile(r"/\*\s*ty=(.*?)(?:\s+span=(\S*?)(?::\d+)*)?\s*\*/", re.DOTALL)
 
 
 def tokens(text: str, first_line: int = 1) -> list[Token]:
@@ -65,7 +68,7 @@ def tokens(text: str, first_line: int = 1) -> list[Token]:
         if kind == "comment":
             declared = _TYPE.fullmatch(piece)
             if declared:
-                found.append(Token("type", declared.group(1), line))
+                found.append(Token("type", declared.group(1), line, declared.group(2) or ""))
         elif kind == "string":
             found.append(Token(kind, piece[1:-1], line))
         elif kind == "mark":

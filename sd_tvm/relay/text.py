@@ -233,7 +233,8 @@ class _Parser:
                 break
         if attrs is None:
             attrs = attributes_of(OPERATORS[op], given, lambda k, a, v: _attribute(where, k, a, v), where)
-        return Call(where, op, tuple(args), attrs, self.declared(f"{where}: {op}"))
+        span = self.s.next.span
+        return Call(where, op, tuple(args), attrs, self.declared(f"{where}: {op}"), span)
 
     def attributes_follow(self) -> bool:
         """Whether ``meta`` comes and means attributes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,23 @@ def test_what_a_version_lacks_the_other_has() -> None:
 def test_nhwc_costs_one_transposition(modules: dict[tuple[str, str], Any]) -> None:
     script = modules["0.16", "net-nhwc"].script()
     assert script.count("R.permute_dims") == 1  # of the input
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_names_of_the_source_model_are_kept(form: str) -> None:
+    case = cases("0.16")["nn.conv2d"]
+    if form == "text":
+        source = re.sub(r"(6, 5\), float32\]) \*/\n", r"\1 span=/layer1/conv:0:0 */\n", case["text"])
+    else:
+        document = json.loads(case["json"])
+        nodes = document["nodes"]
+        (call,) = (n for n in nodes if n["type_key"] == "relay.Call")
+        nodes.append({"type_key": "SourceName", "repr_str": "/layer1/conv"})
+        nodes.append({"type_key": "Span", "attrs": {"source_name": str(len(nodes) - 1), "line": "0"}})
+        call["attrs"]["span"] = str(len(nodes) - 1)
+        source = json.dumps(document)
+    mod = sd_tvm.relay.load(source)
+    assert list(json.loads(str(mod.attrs["sd.names"])).values()) == ["layer1.conv"]
 
 
 def test_layers_are_named(modules: dict[tuple[str, str], Any]) -> None:
