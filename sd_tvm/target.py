@@ -79,7 +79,10 @@ def for_cpu(mod: Any) -> Any:
     from sd_tvm.relay_passes.guard_cpu import GuardCPU
     from sd_tvm.relay_passes.lower_cpu import LowerToCPU
 
-    return GuardCPU()(LowerToCPU()(mod))
+    passes: list[Any] = [LowerToCPU(), GuardCPU()]
+    for step in passes:
+        mod = step(mod)
+    return mod
 
 
 def current_configuration() -> str | None:

@@ -19,10 +19,10 @@ median {median}. Versions: {versions}.
 **How.** All contestants of a row in one process, in turns, every other turn backwards. *cold*: 96 MB are
 read before the call, so weights come from memory; *warm*: the third call in a row. Quantisation of
 activations is part of every call. Dense layers are float32 in and out for everybody; convolutions 8 bit in
-and out for us and QLinearConv. Ratios are the peer's time over ours turn by turn: *low* is their lower quartile,
-which the bars are held against. Random weights, which no speed here depends on; the network has its trained
-weights. Our rows, in bold, name the weight's form and the instruction set of our kernel; peers use whatever
-they find on this machine (VNNI, too), also where our kernel is the AVX2 one.
+and out for us and QLinearConv. Ratios are the peer's time over ours turn by turn: *low* is their lower
+quartile, which the bars are held against. Random weights, which no speed here depends on; the network has its
+trained weights. Our rows, in bold, name the weight's form and the instruction set of our kernel; peers use
+whatever they find on this machine (VNNI, too), also where our kernel is the AVX2 one.
 """
 
 MISSING = """

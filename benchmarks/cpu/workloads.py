@@ -107,7 +107,7 @@ _INTEGER: dict[str, Any] = {}
 def _efficientnet() -> Workload:
     makers: dict[str, peers.Maker] = {
         f"{p} {isa.name}": (lambda p=p, isa=isa: _network(p, isa))
-        for p in ("default", "sd-4:16", "int8")
+        for p in ("default", "sd-4:16")
         for isa in host_isas()
     }
     return Workload("EfficientNet-Lite0 batch 1", "network", False, lambda: (makers, peers.efficientnet()))

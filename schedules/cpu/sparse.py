@@ -63,10 +63,10 @@ def pack_sparse(layer: ConvLayer, weight: SDWeight) -> npt.NDArray[np.uint8]:
     filters = blocks16(m) * LANES
     rows = np.zeros((filters, blocks * ROWS_PER_BLOCK, s), dtype=np.int16)
     rows[:m, : geometry.rows] = geometry.to_rows(weight.integer())
-    rows = rows.reshape(filters, blocks, ROWS_PER_BLOCK, s)
+    blocked = rows.reshape(filters, blocks, ROWS_PER_BLOCK, s)
     # kept rows first, in order; a row that is zero is never needed
-    order = np.argsort(~rows.any(axis=3), axis=2, kind="stable")[:, :, :keep]
-    values = np.take_along_axis(rows, order[..., None], axis=2)
+    order = np.argsort(~blocked.any(axis=3), axis=2, kind="stable")[:, :, :keep]
+    values = np.take_along_axis(blocked, order[..., None], axis=2)
     shape = (-1, LANES, blocks, keep // _PAIR, _PAIR)
     index = order.astype("<u2").reshape(shape) | (_ZERO_INDEX << 8)
     parts = [index.transpose(0, 2, 3, 1, 4), *np.moveaxis(values, 3, 0).astype("<i2").reshape(s, *shape)]
