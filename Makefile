@@ -39,17 +39,18 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 # A source tree on PYTHONPATH must not hide the package that was just installed.
 unexport PYTHONPATH
 
-.PHONY: demo test test-relay relay-checks nightly lint results results-compression dev clean help
+.PHONY: demo test test-relay relay-checks nightly lint results results-compression results-cpu dev clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   EfficientNet-Lite0 in SD form on the simulated accelerator; report in demo-out/"
 	@echo "make test   all tests, on the installed package"
 	@echo "make test-relay  the Relay adapter, with a TVM that has Relay and Python 3.10 (RELAY_PYTHON)"
-	@echo "make nightly  the random tests in full: 10,000 programs of each invariant, an hour of fuzzing"
+	@echo "make nightly  the random tests in full: 10,000 programs of each invariant and of CPU kernels, an hour of fuzzing"
 	@echo "make lint   ruff, mypy --strict, clang-format, clang-tidy"
 	@echo "make results  the generated pages of docs/results"
 	@echo "make results-compression IMAGES=FOLDER  accuracy against size, hours; goes on where it was stopped"
+	@echo "make results-cpu  speed on the CPU beside other libraries, which it installs"
 	@echo "make dev    editable install, and links that show the installed layout in the source tree"
 	@echo "make clean  removes $(VENV), build products and reports"
 	@echo "PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) JOBS=$(JOBS)"
@@ -75,8 +76,8 @@ relay-checks: $(STAMP)/package $(RELAY_VENV)/stamps/package
 
 # SD_SEED=... repeats a run.
 nightly: $(STAMP)/package $(STAMP)/demo $(STAMP)/test
-	cd tests && SD_TVM_INSTALLED=1 SD_PROGRAMS=10000 SD_FUZZ_SECONDS=1200 ../$(BIN)/pytest -n $(JOBS) \
-	  -c ../pyproject.toml --rootdir=.. $(PYTEST_ARGS) timing/test_laws.py sim/test_fuzz.py
+	cd tests && SD_TVM_INSTALLED=1 SD_PROGRAMS=10000 SD_FUZZ_SECONDS=1200 SD_CPU_CASES=10000 ../$(BIN)/pytest -n $(JOBS) \
+	  -c ../pyproject.toml --rootdir=.. $(PYTEST_ARGS) timing/test_laws.py sim/test_fuzz.py schedules/cpu
 
 lint: $(STAMP)/package $(STAMP)/lint
 	$(BIN)/ruff check .
@@ -94,6 +95,9 @@ results: $(STAMP)/package $(STAMP)/demo $(STAMP)/results
 results-compression: $(STAMP)/package $(STAMP)/demo $(STAMP)/results $(STAMP)/compression
 	@test -d "$(IMAGES)" || { echo "IMAGES=$(IMAGES) is no folder" >&2; exit 1; }
 	cd benchmarks && ../$(BIN)/python -m compression --images $(abspath $(IMAGES)) --out $(abspath $(COMPRESSION_OUT))
+
+results-cpu: $(STAMP)/package $(STAMP)/demo $(STAMP)/bench
+	cd benchmarks && ../$(BIN)/python -m cpu $(CPU_ARGS)
 
 dev: $(STAMP)/torch $(STAMP)/build $(STAMP)/demo $(STAMP)/test $(STAMP)/lint
 	SKBUILD_BUILD_DIR=build/dev $(PIP) --no-build-isolation --editable .
@@ -157,6 +161,10 @@ $(STAMP)/compression: Makefile pyproject.toml | $(STAMP)/venv
 	$(PIP) --no-deps $(COMPRESSION_NO_DEPS)
 	$(PIP) $(COMPRESSION_DEPS)
 	$(BIN)/python scripts/requirements.py entropy | $(PIP) -r /dev/stdin
+	@touch $@
+
+$(STAMP)/bench: pyproject.toml | $(STAMP)/venv
+	$(BIN)/python scripts/requirements.py bench | $(PIP) -r /dev/stdin
 	@touch $@
 
 $(STAMP)/test: pyproject.toml | $(STAMP)/venv

@@ -127,11 +127,10 @@ def compile_module(
 
     mod = read_module(module)
     if target == CPU:
+        from sd_tvm import backend
         from sd_tvm.relay_passes.lower_cpu import LowerToCPU
         from sd_tvm.relay_passes.pipeline import to_integer
         from sd_tvm.relay_passes.report import node_reports
-
-        from sd_tvm import backend
 
         backend.register()  # TVM's default pipeline then makes the module ask for its processor
         host = _host()
