@@ -28,10 +28,11 @@ def main(arguments: Sequence[str]) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     stores = {network: Store(options.out / f"{network}.json") for network in NETWORKS}
     if not options.no_measuring:
-        for seed in range(options.repeats):
-            for network in NETWORKS:
-                if options.only in (None, network):
-                    run(network, seed, stores[network], options.images)
+        for once in (False, True):  # what is measured once comes last
+            for seed in range(options.repeats):
+                for network in NETWORKS:
+                    if options.only in (None, network):
+                        run(network, seed, stores[network], options.images, once=once)
     write([row for store in stores.values() for row in store.rows], options.results)
     return 0
 

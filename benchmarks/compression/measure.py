@@ -109,9 +109,10 @@ class Store:
         part.replace(self.path)
 
 
-def run(network: str, seed: int, store: Store, folder: Path) -> None:
-    """Measure what is missing of one repeat."""
-    missing = [v for v in NETWORKS[network] if seed < v.repeats and store.find(seed, v.name) is None]
+def run(network: str, seed: int, store: Store, folder: Path, *, once: bool) -> None:
+    """Measure what is missing of one repeat: of the rows that have one repeat alone, or of the others."""
+    wanted = [v for v in NETWORKS[network] if seed < v.repeats and (v.repeats == 1) == once]
+    missing = [v for v in wanted if store.find(seed, v.name) is None]
     if not missing:
         return
     measured = _efficientnet(folder, seed, store) if network == "EfficientNet-Lite0" else _minilm(seed, store)

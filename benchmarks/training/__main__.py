@@ -23,7 +23,7 @@ EPOCHS = {"resnet20": 14, "mobilenetv2-s": 8, "vgg-s": 6}
 RATE = {"resnet20": 0.1, "mobilenetv2-s": 0.1, "vgg-s": 0.05}
 
 COURSES = {
-    "resnet20": Course(epochs=10),
+    "resnet20": Course(),
     "mobilenetv2-s": Course(epochs=6),
     "vgg-s": Course(rows=(4,)),
 }

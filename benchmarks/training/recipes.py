@@ -25,6 +25,12 @@ def _recipe(*rules: dict[str, Any]) -> Recipe:
 RECIPES: dict[str, dict[str, Recipe]] = {
     "resnet20": {
         "4:16": _recipe({"op": "*", **_sd("4:16", "levels9")}),
+        # What 20x leaves: 8:16 in the first stage, which has 5 % of the weights, and a dense classifier.
+        "4:16, first stage 8:16": _recipe(
+            {"op": "*", **_sd("4:16", "levels9")},
+            {"regex": r"[123]\.(one|two)\.0", **_sd("8:16", "levels9")},
+            {"name": "12", **_sd("16:16", "levels9")},
+        ),
         "4:16-two-term": _recipe({"op": "*", **_sd("4:16", "two-term", 8)}),
     },
     "mobilenetv2-s": {
