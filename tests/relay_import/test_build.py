@@ -58,6 +58,15 @@ def test_accelerator_offloads_and_survives_export(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.get_output(0).numpy(), result)
 
 
+def test_quantised_network_keeps_relays_integers() -> None:
+    case = cases("0.16")["qnn.conv2d"]
+    library = sd_tvm.relay.build(case["json"], target="sd_accel")
+    library.run(**{name: array(value) for name, value in case["inputs"].items()})
+    np.testing.assert_array_equal(library.get_output(0).numpy(), array(case["outputs"][0]))
+    (convolution,) = (n for n in library.nodes if n.op == "relax.nn.conv2d")
+    assert (convolution.target, convolution.reason) == ("cpu", "data type int32, not float32")
+
+
 def test_a_relax_module_is_taken(plain: Any) -> None:
     library = sd_tvm.relay.build(sd_tvm.relay.load(CASE["json"]), target="llvm", mod_name="net")
     library["net"]().run(x=X)
