@@ -50,8 +50,25 @@ def with_form(layer: ConvLayer, pattern: str) -> ConvLayer:
     return replace(layer, form=WeightForm(pattern), n_bases=layer.out_channels)  # type: ignore[arg-type]
 
 
+#: Filters that are drawn; a layer with more repeats them.
+_DRAWN = 64
+
+
 def operands(layer: ConvLayer, rng: np.random.Generator) -> tuple[list[Any], np.ndarray[Any, Any]]:
     """Random constants of a layer, and scales (M,) of its sums."""
+    m = layer.out_channels
+    if m <= _DRAWN or m % 8:
+        return _drawn(layer, rng)
+    few, scales = _drawn(replace(layer, out_channels=_DRAWN, n_bases=_DRAWN if layer.form else 0), rng)
+    whole = blocks16(m) * 16
+    lengths = {_DRAWN: m if layer.form else whole, _DRAWN // 8: m // 8, _DRAWN // 16: whole // 16}
+    out = [a if a.ndim == 1 else np.resize(a, (lengths[a.shape[0]], *a.shape[1:])) for a in few[:-1]]
+    words = np.zeros((whole, 4), dtype=np.int32)
+    words[:m] = np.resize(few[-1], (m, 4))
+    return [*out, words], np.resize(scales, m)
+
+
+def _drawn(layer: ConvLayer, rng: np.random.Generator) -> tuple[list[Any], np.ndarray[Any, Any]]:
     m = layer.out_channels
     ones = np.ones(m, dtype=np.float32)
     if layer.form is None:
