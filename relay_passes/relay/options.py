@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from sd_tvm.accelerator.config import AcceleratorConfig
+from sd_tvm.errors import OptionError
 from sd_tvm.recipe import Recipe
 
 
@@ -20,7 +21,7 @@ class Options:
     Attributes
     ----------
     recipe
-        A recipe, the name of a preset or a YAML file.
+        A recipe, plain data of one, the name of a preset or a YAML file.
     calibration
         Representative inputs as :func:`sd_tvm.compress` takes them: an array with examples along its first
         axis, or an iterable of examples, each an array, a tuple in the order of the module's inputs, or a
@@ -34,7 +35,7 @@ class Options:
         Folder where every compile job is kept (module, examples, ``model.sd``, plan).
     """
 
-    recipe: Recipe | str | Path = "default"
+    recipe: Recipe | Mapping[str, Any] | str | Path = "default"
     calibration: Any = None
     config: AcceleratorConfig | str | Path | None = None
     python: str | PathLike[str] | None = None
@@ -48,6 +49,8 @@ class Options:
         RecipeError
             If it does not exist or is invalid.
         """
+        if isinstance(self.recipe, Mapping):
+            return Recipe.from_dict(self.recipe)
         return self.recipe if isinstance(self.recipe, Recipe) else Recipe.load(self.recipe)
 
     def machine(self, default: str) -> AcceleratorConfig:
@@ -78,7 +81,16 @@ def configure(**options: Any) -> Iterator[Options]:
     ----------
     options
         Attributes of :class:`Options`.
+
+    Raises
+    ------
+    OptionError
+        If there is no such option.
     """
+    known = [f.name for f in fields(Options)]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise OptionError(f"option {unknown[0]!r}", expected=", ".join(known), fix="correct its name")
     _stack.append(replace(_stack[-1], **options))
     try:
         yield _stack[-1]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sd_tvm.errors import UnsupportedModelError
+from sd_tvm.errors import OptionError, UnsupportedModelError
 from sd_tvm.plan.model import Plan
 from sd_tvm.relay_passes.relay import options, report
 from sd_tvm.relay_passes.relay._tvm import relay, tvm
@@ -57,8 +57,10 @@ def partition_for_sd_accel(
     """
     place = place_of(target)
     if place is None:
-        raise UnsupportedModelError(
-            f"target {target}", expected="sd_accel, sd_accel/<configuration> or sd_cpu"
+        raise OptionError(
+            f"target {target}",
+            expected="sd_accel, sd_accel/<configuration> or sd_cpu",
+            fix="correct the target",
         )
     if isinstance(mod, relay.Function):
         mod = tvm.IRModule.from_expr(mod)

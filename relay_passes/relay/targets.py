@@ -52,10 +52,17 @@ def place_of(target: Any) -> str | None:
 
 
 def _several(target: Any) -> list[Any]:
+    if isinstance(target, dict) and "kind" in target:
+        return [target]
     if isinstance(target, dict | tvm.ir.container.Map):
-        return [v for k, v in target.items()] if "kind" not in target else [target]
+        return [value for _, value in target.items()]
     return list(target) if isinstance(target, list | tuple | tvm.ir.container.Array) else [target]
 
 
 def _target(target: Any) -> Any:
-    return tvm.target.Target.current(allow_none=True) if target is None else tvm.target.Target(target)
+    if target is None:
+        return tvm.target.Target.current(allow_none=True)
+    try:
+        return tvm.target.Target(target)
+    except (TypeError, ValueError, tvm.TVMError):
+        return None  # nothing of ours; TVM says what is wrong with it

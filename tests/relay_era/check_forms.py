@@ -17,7 +17,7 @@ from tvm import relay
 from tvm.runtime.vm import VirtualMachine
 
 import sd_tvm.relay_passes.relay as sd
-from sd_tvm.errors import CalibrationError, OptionError, RecipeError, UnsupportedModelError
+from sd_tvm.errors import CalibrationError, OptionError, RecipeError
 from sd_tvm.relay_passes.relay.operators import OPERATORS
 
 SIZE = 16
@@ -256,9 +256,11 @@ def check_typed_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         build()
     with sd.configure(recipe="no-such"), pytest.raises(RecipeError):
         build()
-    with sd.configure(recipe={"version": 1}), pytest.raises((RecipeError, TypeError)):
+    with sd.configure(recipe={"rules": "all"}), pytest.raises(RecipeError):
         build()
-    with pytest.raises(UnsupportedModelError, match="target"):
+    with pytest.raises(OptionError, match="recipes"), sd.configure(recipes="int8"):
+        pass
+    with pytest.raises(OptionError, match="target"):
         sd.partition_for_sd_accel(mod, params, target=LLVM)
     # what the other interpreter finds arrives as it was raised there
     broken = {**params, "w1": np.full_like(params["w1"], np.nan)}
