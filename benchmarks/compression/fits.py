@@ -81,7 +81,7 @@ class Network:
         """What every budget of these calibration data chooses from."""
         if self.kept is not None and self.kept.is_file():
             return report_from_json(self.kept.read_text(encoding="utf-8"))
-        report = measured(self.module, self.calibration, None, None, None)
+        report = measured(self.module, self.calibration, None, None, None, evaluate)
         if self.kept is not None:
             self.kept.write_text(report_to_json(report), encoding="utf-8")
         return report

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sd_tvm.calibration.data import batches_of
 from sd_tvm.calibration.interpreter import Interpreter
-from sd_tvm.calibration.ops import Array, evaluate
+from sd_tvm.calibration.ops import Array, Evaluator
 from sd_tvm.calibration.sequential import _in_graph
 from sd_tvm.relay_passes._rewrite import Expr, _vars_in
 from sd_tvm.relay_passes._weights import WeightedLayer
@@ -43,7 +43,7 @@ class Change:
     weight: Weight
     shift: Array | None = None
 
-    def apply(self, step: Expr, args: Sequence[Any]) -> Array:
+    def apply(self, step: Expr, args: Sequence[Any], evaluate: Evaluator) -> Array:
         """Output of the layer with the compressed weight."""
         dense = _in_graph(self.layer, self.weight.dequantize())
         value: Array = evaluate(step, [args[0], dense, *args[2:]])
@@ -83,7 +83,8 @@ class Replay:
         """Outputs of the recorded example with the weight of one layer exchanged."""
         first = self.place[change.layer.var]
         step, env = self.steps[first], dict(self._env)
-        env[step.var] = change.apply(step.value, [self.interpreter.value(a, env) for a in step.value.args])
+        operands = [self.interpreter.value(a, env) for a in step.value.args]
+        env[step.var] = change.apply(step.value, operands, self.interpreter.evaluate)
         dirty = {step.var}
         for later, reads in zip(self.steps[first + 1 :], self._reads[first + 1 :], strict=True):
             if not later.constant and not dirty.isdisjoint(reads):

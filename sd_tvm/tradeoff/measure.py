@@ -22,6 +22,7 @@ from sd_tvm.calibration.data import batches_of
 from sd_tvm.calibration.examples import Examples
 from sd_tvm.calibration.interpreter import Interpreter
 from sd_tvm.calibration.moments import F64, MomentObserver, Moments
+from sd_tvm.calibration.ops import Evaluator, evaluate
 from sd_tvm.calibration.sequential import biases_of
 from sd_tvm.decompose.calibrated import fit_calibrated
 from sd_tvm.errors import CalibrationError
@@ -120,15 +121,17 @@ def measure(
     every: bool = True,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    evaluate: Evaluator = evaluate,
 ) -> SensitivityReport:
     """As :func:`sensitivity`, for a simplified float32 module (calibrated, if a configuration is given).
 
     ``every``: also the options that are not worth it by their bytes alone. A checkpoint stores the fits.
+    ``evaluate``: how operators are computed; the last bits depend on it.
     """
     from sd_tvm.report.build import package_versions
 
     report = progress or (lambda _step, _done, _total: None)
-    interpreter = Interpreter(mod)
+    interpreter = Interpreter(mod, evaluate)
     constants = {step.name for step in interpreter.steps if step.constant}
     layers = {
         layer.var: layer
@@ -191,6 +194,7 @@ def measured(
     progress: Progress | None,
     config: AcceleratorConfig | None,
     checkpoint: Checkpoint | None,
+    evaluate: Evaluator = evaluate,
 ) -> SensitivityReport:
     """What budgets choose from, :func:`measure` of all options that may be worth it; kept in a checkpoint."""
     return remember(
@@ -198,7 +202,14 @@ def measured(
         "sensitivity.json",
         SensitivityReport,
         lambda: measure(
-            mod, examples, OPTIONS, config=config, every=False, progress=progress, checkpoint=checkpoint
+            mod,
+            examples,
+            OPTIONS,
+            config=config,
+            every=False,
+            progress=progress,
+            checkpoint=checkpoint,
+            evaluate=evaluate,
         ),
     )
 
