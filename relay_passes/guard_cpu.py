@@ -41,9 +41,8 @@ class GuardCPU:
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         """The pass."""
         target = tvm.target.Target.current(allow_none=True) if self.target is None else self.target
-        features = features_of(target)
-        check_target_has(mod, features)
-        wanted = sorted(features & set(FEATURE_BITS))
+        check_target_has(mod, features_of(target))
+        wanted = asked_features(target)
         names = {str(g.name_hint) for g in mod.get_global_vars()}
         if not wanted or GUARD in names:
             return mod
@@ -52,6 +51,11 @@ class GuardCPU:
             out.update_func(out.get_global_var(name), _asking(func))
         out[ir.GlobalVar(GUARD)] = _guard(wanted)
         return relax.transform.Normalize()(out)
+
+
+def asked_features(target: Any) -> list[str]:
+    """Features of a target that code compiled for it asks the processor for, sorted."""
+    return sorted(features_of(target) & set(FEATURE_BITS))
 
 
 def check_target_has(mod: IRModule, features: set[str]) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ACCELERATOR = "sd_accel"
 CPU = "llvm"
-_TARGETS = f"{ACCELERATOR}, {ACCELERATOR}/CONFIGURATION or {CPU}"
+_TARGETS = f"{ACCELERATOR}, {ACCELERATOR}/CONFIGURATION, {CPU} or {CPU}/PROCESSOR"
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,14 @@ class Compiled:
         ``tvm.relax.VMExecutable``, with ``export_library(path)``.
     nodes
         Where every node of the graph runs, and why.
+    requires
+        Features that the processor must have (LLVM's names): the library refuses to run on one without them.
+        Only for the CPU.
     """
 
     executable: Any
     nodes: list[NodeReport]
+    requires: tuple[str, ...] = ()
 
 
 def check_target(target: str) -> None:
@@ -57,6 +61,8 @@ def check_target(target: str) -> None:
     family, slash, name = target.partition("/")
     if target in (CPU, ACCELERATOR):
         return
+    if family == CPU and name:
+        return  # LLVM knows the names
     if family != ACCELERATOR or not slash or not name:
         raise OptionError(f"unknown target {target!r}", expected=_TARGETS, fix="correct the target")
     from sd_tvm.accelerator.config import AcceleratorConfig
@@ -99,8 +105,8 @@ def compile_module(
     module
         ``IRModule``, or anything with ``to_relax()``.
     target
-        ``sd_accel``, ``sd_accel/<configuration name or YAML file>``, or ``llvm``: the same integer layers
-        on the CPU.
+        ``sd_accel``, ``sd_accel/<configuration name or YAML file>``, or the same integer layers on the CPU:
+        ``llvm`` for this machine's processor, ``llvm/<LLVM's name>`` for another of its architecture.
     config
         Configuration to compile for, instead of one that the target names. Layers are tiled for this very
         object, whatever its name.
@@ -121,24 +127,26 @@ def compile_module(
             f"target {target!r} and a configuration", expected=ACCELERATOR, fix="pass one of them"
         )
     tuned = tiles is not None or tune > 0
-    if tuned and target == CPU:
+    on_cpu = target.partition("/")[0] == CPU
+    if tuned and on_cpu:
         raise OptionError("tiles for the CPU", expected=ACCELERATOR, fix="leave the options of tiles out")
     from sd_tvm._tvm import tvm
 
     mod = read_module(module)
-    if target == CPU:
+    if on_cpu:
         from sd_tvm import backend
+        from sd_tvm.relay_passes.guard_cpu import asked_features
         from sd_tvm.relay_passes.lower_cpu import LowerToCPU
         from sd_tvm.relay_passes.pipeline import to_integer
         from sd_tvm.relay_passes.report import node_reports
 
         backend.register()  # TVM's default pipeline then makes the module ask for its processor
-        host = _host()
+        host = _processor(target.partition("/")[2])
         for step in (*to_integer(mod), LowerToCPU(host)):
             mod = step(mod)
         nodes = node_reports(mod)
         mod = tvm.relax.get_pipeline("zero")(mod)
-        return Compiled(tvm.compile(mod, target=host), nodes)
+        return Compiled(tvm.compile(mod, target=host), nodes, tuple(asked_features(host)))
     chosen = _accelerator_target(target)
     pipeline: Any = "default"
     if config is not None or tuned:
@@ -154,10 +162,18 @@ def compile_module(
     return Compiled(executable, seen.nodes)
 
 
-def _host() -> Any:
+def _processor(name: str) -> Any:
+    """Target of a processor by LLVM's name; without one, of this machine's."""
     from sd_tvm._tvm import tvm
 
-    cpu = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")()
+    known = tvm.get_global_func("target.llvm_get_cpu_archlist")(tvm.target.Target({"kind": CPU}))
+    if name and name not in {str(k) for k in known}:
+        raise OptionError(
+            f"unknown processor {name!r}",
+            expected=f"one of {', '.join(sorted(str(k) for k in known))}",
+            fix="correct the target",
+        )
+    cpu = name or tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")()
     return tvm.target.Target({"kind": CPU, "mcpu": cpu})
 
 

@@ -10,7 +10,10 @@ import typer
 from sd_tvm.cli import console, inputs
 
 TargetOption = Annotated[
-    str, typer.Option("--target", "-t", help="sd_accel, sd_accel/CONFIGURATION, or llvm for the CPU.")
+    str,
+    typer.Option(
+        "--target", "-t", help="sd_accel, sd_accel/CONFIGURATION, llvm (this processor), llvm/PROCESSOR."
+    ),
 ]
 
 
@@ -60,4 +63,6 @@ def compile_model(
         out.print(report_table(shown, title=title))
     placed = sum(row.target == wanted for row in compiled.nodes)
     out.print(f"{placed} of {len(compiled.nodes)} nodes: {wanted}")
+    if compiled.requires:
+        out.print(f"needs a processor with {', '.join(compiled.requires)}")
     out.print(f"{output}: {output.stat().st_size:,} bytes, target {target}")

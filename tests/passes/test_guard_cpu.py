@@ -14,8 +14,8 @@ from passes.test_partition import ALL_SD, integer
 
 from sd_tvm import backend
 from sd_tvm._tvm import relax, tvm
-from sd_tvm.errors import UnsupportedCPUError
-from sd_tvm.execute import Runner, load_executable
+from sd_tvm.errors import OptionError, UnsupportedCPUError
+from sd_tvm.execute import Runner, compile_module, load_executable
 from sd_tvm.relay_passes.guard_cpu import GUARD, GuardCPU
 from sd_tvm.relay_passes.lower_cpu import LowerToCPU, required_features
 from sd_tvm.relay_passes.report import node_reports
@@ -78,6 +78,16 @@ def test_library_for_a_newer_processor(tmp_path: Path) -> None:
     runner = Runner(load_executable(path))
     with pytest.raises(UnsupportedCPUError, match=r"the module was compiled .*Expected: .*amx-tile"):
         runner(x)
+
+
+def test_target_names_a_processor() -> None:
+    mod, _ = network()
+    compiled = compile_module(mod, "llvm/x86-64-v3")
+    assert set(compiled.requires) >= {"avx2", "fma"}
+    assert "avx512f" not in compiled.requires
+    assert any("avx2" in row.reason for row in compiled.nodes)
+    with pytest.raises(OptionError, match=r"unknown processor 'x86-64-v9'.*Expected: .*x86-64-v3"):
+        compile_module(mod, "llvm/x86-64-v9")
 
 
 def test_nothing_changes_without_features() -> None:
