@@ -1,4 +1,8 @@
-"""Contestants in turns, in one process: cold (memory read between calls) and warm."""
+"""Contestants in turns, in one process: cold (memory read between calls) and warm.
+
+Time is the process's user + system time: on a machine with other work a call of milliseconds is interrupted,
+and wall time says more about the interruptions than about the code. Contestants have one thread each.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ class Contestant:
     weight_bytes
         Bytes of weights that a call reads, 0 if unknown.
     cold, warm
-        Seconds of every turn.
+        Seconds of processor time of every turn.
     """
 
     name: str
@@ -95,9 +99,9 @@ def take_turns(
 
 
 def _timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def ratios(ours: Contestant, peer: Contestant, mode: str) -> tuple[float, float]:
