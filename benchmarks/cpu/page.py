@@ -24,6 +24,7 @@ and out for us and QLinearConv. Ratios are the peer's time over ours turn by tur
 quartile, which the bars are held against. Random weights, which no speed here depends on; the network has its
 trained weights. Our rows, in bold, name the weight's form and the instruction set of our kernel; peers use
 whatever they find on this machine (VNNI, too), also where our kernel is the AVX2 one.
+Ours are compiled for the least processor of the instruction set (x86-64-v3, x86-64-v4 with VNNI).
 """
 
 MISSING = """
@@ -31,6 +32,7 @@ MISSING = """
 
 - Rows of the plan that have no measurement yet: MiniLM-L6 whole, ResNet-20, batch 8 and 32 of networks, two
   threads (our kernels run on one), VGG16 and ResNet-50 shapes, a pure shift-add kernel, tuning.
+- Bars say *not measured* where this run had no time for the row; the driver has them all.
 - NEON: no kernel, so nothing was run; such targets get the portable schedule.
 - Peers that are not here: ggml (llama-cpp-python), MatMulNBits 2, OpenVINO int4 weights, tuned TVM float32.
 """
