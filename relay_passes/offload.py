@@ -143,6 +143,7 @@ class _Function:
         self.mod, self.name, self.layers, self.candidates = mod, name, layers, candidates
         self.refused, self.programs = refused, programs
         self.func = mod[name]
+        self.kernels = _kernels_of(mod)
 
     def run(self) -> IRModule:
         """The module with the function rewritten."""
@@ -201,10 +202,12 @@ class _Function:
             return []
         code, inputs, results = linked
         name = group.calls[0].func
+        taken = {str(g.name_hint) for g in self.mod.get_global_vars()} | set(self.programs.names)
+        taken |= {p[0] for p in pending}
         if len(group.calls) > 1:
-            taken = {str(g.name_hint) for g in self.mod.get_global_vars()} | set(self.programs.names)
-            taken |= {p[0] for p in pending}
             name = next(n for i in range(len(taken) + 1) if (n := f"{self.name}_region{i}") not in taken)
+        elif name.rstrip("0123456789") in self.kernels:
+            name = next(n for i in range(len(taken) + 1) if (n := f"{name}_layer{i or ''}") not in taken)
         pending.append((name, [c.layer for c in group.calls], code, [c.func for c in group.calls]))
         return packing + region_call(name, built, inputs, results, lambda n, ty: kind(n, ty))
 
@@ -252,6 +255,23 @@ class _Function:
         if not found:
             self.refused[group.calls[0].func] = str(problem)
         return None
+
+
+def _kernels_of(mod: IRModule) -> set[str]:
+    """Names, without a number, of the kernels that TVM will make of a module's operators for the host.
+
+    A program of such a name would be hidden by that kernel.
+    """
+    found: set[str] = set()
+
+    def visit(expr: Expr) -> None:
+        name = getattr(getattr(expr, "op", None), "name", None)
+        if name is not None:
+            found.add(str(name).rpartition(".")[2])
+
+    for _, func in relax_functions(mod):
+        relax.analysis.post_order_visit(func, visit)
+    return found
 
 
 def _bytes(constant: Expr) -> int:

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from passes import nets
 from passes.running import QUICK, inputs, run
 from passes.test_partition import ALL_SD, INT8, SPARSE, integer
 
+import sd_tvm
 from sd_tvm import backend
 from sd_tvm._tvm import relax, tirx, tvm
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.errors import ConfigError, ScheduleError
+from sd_tvm.execute import Runner, compile_module
 from sd_tvm.recipe import Recipe
 from sd_tvm.relay_passes import offload
 from sd_tvm.relay_passes.lower_cpu import CPU_ATTR, LowerToCPU
@@ -180,3 +183,18 @@ def test_exported_module_in_a_fresh_process(tmp_path: Path) -> None:
         environment = {**os.environ, **env}
         subprocess.run([sys.executable, "-c", FRESH, *args], check=True, env=environment)
         np.testing.assert_array_equal(np.load(args[2]), run(result, x)[0])
+
+
+def test_a_layer_named_like_a_kernel_of_the_host() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cumsum = torch.nn.Conv2d(3, 16, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.cumsum(x).cumsum(1)
+
+    x = np.random.default_rng(0).normal(size=(4, 3, 10, 10)).astype(np.float32)
+    model = sd_tvm.compress(Net().eval(), example_inputs=(torch.zeros(1, 3, 10, 10),), calibration=x)
+    results = [Runner(compile_module(model, target).executable)(x[:1])[0] for target in ("llvm", "sd_accel")]
+    np.testing.assert_array_equal(*results)
