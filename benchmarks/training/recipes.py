@@ -40,6 +40,14 @@ RECIPES: dict[str, dict[str, Recipe]] = {
             {"op": "depthwise", **_sd("16:16", "levels7", 8)},
             {"regex": r"[4-6]\.(expand|project)\.0", **_sd("4:16", "ternary")},
         ),
+        # What 20x leaves: 8:16 in the first two 1x1 convolutions, and a dense classifier.
+        "4:16, first layers 8:16": _recipe(
+            {"op": "*", **_sd("4:16", "levels5")},
+            {"op": "depthwise", **_sd("16:16", "levels7", 8)},
+            {"regex": r"[4-6]\.(expand|project)\.0", **_sd("4:16", "ternary")},
+            {"regex": r"1\.project\.0|2\.expand\.0", **_sd("8:16", "levels5")},
+            {"name": "10", **_sd("16:16", "levels5")},
+        ),
     },
     "vgg-s": {
         # 40x leaves no more for the last convolution, which has half of all weights.
