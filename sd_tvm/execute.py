@@ -132,8 +132,9 @@ def compile_module(
         raise OptionError("tiles for the CPU", expected=ACCELERATOR, fix="leave the options of tiles out")
     from sd_tvm._tvm import tvm
 
+    host = _processor(target.partition("/")[2]) if on_cpu else None
     mod = read_module(module)
-    if on_cpu:
+    if host is not None:
         from sd_tvm import backend
         from sd_tvm.relay_passes.guard_cpu import asked_features
         from sd_tvm.relay_passes.lower_cpu import LowerToCPU
@@ -141,7 +142,6 @@ def compile_module(
         from sd_tvm.relay_passes.report import node_reports
 
         backend.register()  # TVM's default pipeline then makes the module ask for its processor
-        host = _processor(target.partition("/")[2])
         for step in (*to_integer(mod), LowerToCPU(host)):
             mod = step(mod)
         nodes = node_reports(mod)
