@@ -8,7 +8,7 @@ RECIPE_VERSION = 1
 #: Weights of a layer that ``codebook64`` leaves in int8: such layers hold next to no bytes, and in a compact
 #: network the first ones carry most of the damage (docs/accuracy.md).
 SMALL_LAYER = 6000
-#: The same for ``sd-small8``, whose file is to be entropy coded (docs/results/compression.md).
+#: The same for ``sd-small8``, whose file is to be entropy coded (docs/accuracy.md).
 MEDIUM_LAYER = 60_000
 
 
