@@ -90,6 +90,12 @@ class ConvLayer:
         )
 
     @property
+    def reach(self) -> tuple[int, int]:
+        """Height and width of the padded input that the windows of the output reach."""
+        (oh, ow), (sh, sw), (dh, dw), (kh, kw) = self.out_hw, self.stride, self.dilation, self.kernel
+        return (oh - 1) * sh + (kh - 1) * dh + 1, (ow - 1) * sw + (kw - 1) * dw + 1
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of the dense layer, zeros included."""
         m, cg, kh, kw = self.weight_shape

@@ -18,6 +18,7 @@ from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.pixels import Groups, even_groups, fill_padded
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -83,12 +84,9 @@ class Shape:
         return prod(self.layer.out_hw) if self.pointwise else self.layer.out_hw[1]
 
     @property
-    def groups(self) -> tuple[tuple[int, int], ...]:
+    def groups(self) -> Groups:
         """(groups, pixels of each): as equal as can be, the larger ones first."""
-        count = -(-self.run // self.pixels)
-        small = self.run // count
-        large = self.run - small * count
-        return tuple(g for g in ((large, small + 1), (count - large, small)) if g[0])
+        return even_groups(self.run, self.pixels)
 
     @property
     def channels(self) -> int:
@@ -143,12 +141,7 @@ class _Dense:
         many = 4 * LANES * self.mbs * shape.steps > _MANY_WEIGHTS
         #: Whether all of an image is prepared before the first filter, not one group of pixels at a time.
         self.whole = not shape.pointwise or (many and shape.run > pixels)
-        (sh, sw), (dh, dw), (kh, kw) = layer.stride, layer.dilation, layer.kernel
-        oh, ow = layer.out_hw
-        if shape.pointwise:
-            self.hw = (1, shape.run)
-        else:
-            self.hw = ((oh - 1) * sh + (kh - 1) * dh + 1, (ow - 1) * sw + (kw - 1) * dw + 1)
+        self.hw = (1, shape.run) if shape.pointwise else layer.reach
 
     def build(self, symbol: str) -> Any:
         layer, shape = self.layer, self.shape
@@ -233,27 +226,16 @@ class _Dense:
     def _padded(self, xw: Buffer, n: Expr) -> None:
         """int16 of an image, the zero point around it."""
         layer, channels = self.layer, self.shape.channels
-        height, width = self.hw
-        (h, w), (top, left) = layer.in_hw, layer.padding[:2]
-        bottom, right = min(top + h, height), min(left + w, width)
 
-        def border(y: Expr, first: int, last: int) -> None:
-            """Columns ``first`` to ``last`` of row y."""
-            if last > first:
-                with t.serial(i64((last - first) * channels // _PAIR)) as i:
-                    at = (y * i64(width) + i64(first)) * i64(channels) + i * i64(_PAIR)
-                    store(xw, at, splat(layer.in_zero_point, "int16", _PAIR), _PAIR)
+        def border(at: Expr, count: int) -> None:
+            with t.serial(i64(count * channels // _PAIR)) as i:
+                value = splat(layer.in_zero_point, "int16", _PAIR)
+                store(xw, at * i64(channels) + i * i64(_PAIR), value, _PAIR)
 
-        for first, last in ((0, top), (bottom, height)):
-            if last > first:
-                with t.serial(i64(last - first)) as y:
-                    border(y + i64(first), 0, width)
-        with t.serial(i64(bottom - top)) as y:
-            border(y + i64(top), 0, left)
-            border(y + i64(top), right, width)
-            with t.serial(i64(right - left)) as xx:
-                at = ((y + i64(top)) * i64(width) + i64(left) + xx) * i64(channels)
-                self._widen(xw, at, n * i64(self.cbs * h * w) + y * i64(w) + xx)
+        def inside(at: Expr, source: Expr) -> None:
+            self._widen(xw, at * i64(channels), n * i64(self.cbs * prod(layer.in_hw)) + source)
+
+        fill_padded(layer, self.hw, border, inside)
 
     def _group(self, xw: Buffer, n: Expr, mb: Expr, base: Expr, pixel: Expr, size: int) -> None:
         """Sixteen filters at ``size`` pixels, the first of them prepared at ``base``."""

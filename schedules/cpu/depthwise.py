@@ -17,6 +17,7 @@ from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.pixels import even_groups, fill_padded
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -79,15 +80,11 @@ class _Depthwise:
     def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
         self.layer, self.isa = layer, isa
         self.halves = LANES // isa.words
-        (oh, ow), (sh, sw), (dh, dw), (kh, kw) = layer.out_hw, layer.stride, layer.dilation, layer.kernel
-        used = ((oh - 1) * sh + (kh - 1) * dh + 1, (ow - 1) * sw + (kw - 1) * dw + 1)
+        used = layer.reach
         inside = used[0] <= layer.in_hw[0] and used[1] <= layer.in_hw[1]
         padded = any(layer.padding[:2]) or not inside
         self.plane = _Plane(*(used if padded else layer.in_hw), padded)
-        count = -(-ow // pixels)
-        small = ow // count
-        large = ow - small * count
-        self.groups = [g for g in ((large, small + 1), (count - large, small)) if g[0]]
+        self.groups = even_groups(layer.out_hw[1], pixels)
 
     def build(self, symbol: str) -> Any:
         layer = self.layer
@@ -123,27 +120,16 @@ class _Depthwise:
     def _pad(self, to: Buffer, x: Buffer, image: Expr) -> None:
         """One block of channels, the zero point around it."""
         layer = self.layer
-        (h, w), (top, left) = layer.in_hw, layer.padding[:2]
-        height, width = self.plane.height, self.plane.width
-        bottom, right = min(top + h, height), min(left + w, width)
 
-        def border(y: Expr, first: int, last: int) -> None:
-            if last > first:
-                with t.serial(i64(last - first)) as xx:
-                    value = splat(layer.in_zero_point, layer.in_dtype, LANES)
-                    store(to, (y * i64(width) + xx + i64(first)) * i64(LANES), value, LANES)
+        def border(at: Expr, count: int) -> None:
+            with t.serial(i64(count)) as i:
+                store(to, (at + i) * i64(LANES), splat(layer.in_zero_point, layer.in_dtype, LANES), LANES)
 
-        for first, last in ((0, top), (bottom, height)):
-            if last > first:
-                with t.serial(i64(last - first)) as y:
-                    border(y + i64(first), 0, width)
-        with t.serial(i64(bottom - top)) as y:
-            row = (y + i64(top)) * i64(width)
-            border(y + i64(top), 0, left)
-            border(y + i64(top), right, width)
-            with t.serial(i64(right - left)) as xx:
-                value = load(x, ((image * i64(h) + y) * i64(w) + xx) * i64(LANES), LANES)
-                store(to, (row + i64(left) + xx) * i64(LANES), value, LANES)
+        def inside(at: Expr, source: Expr) -> None:
+            value = load(x, (image * i64(prod(layer.in_hw)) + source) * i64(LANES), LANES)
+            store(to, at * i64(LANES), value, LANES)
+
+        fill_padded(layer, (self.plane.height, self.plane.width), border, inside)
 
     def _rows(self, source: Buffer, base: Expr, image: Expr, mb: Expr) -> None:
         with t.serial(i64(self.layer.out_hw[0])) as oy:

@@ -20,6 +20,7 @@ from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.pixels import even_groups, fill_padded
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -104,8 +105,7 @@ class _Sparse:
         self.taps = layer.geometry.kind == "taps"
         self.flat_batch = not self.taps and prod(layer.out_hw) == 1
         oh, ow = layer.out_hw
-        (sh, sw), (dh, dw), (kh, kw) = layer.stride, layer.dilation, layer.kernel
-        self.padded = ((oh - 1) * sh + (kh - 1) * dh + 1, (ow - 1) * sw + (kw - 1) * dw + 1)
+        self.padded = layer.reach
         #: (images, runs of pixels in each, pixels of a run)
         if self.taps:
             self.images, self.runs, self.run = layer.batch, oh, ow
@@ -119,13 +119,7 @@ class _Sparse:
             if self.run <= pixels
             else 1
         )
-        count = -(-self.run * self.together // pixels)
-        if count == 1:
-            self.groups = [(1, self.run)]
-        else:
-            small = self.run // count
-            large = self.run - small * count
-            self.groups = [g for g in ((large, small + 1), (count - large, small)) if g[0]]
+        self.groups = even_groups(self.run, pixels)
         #: Bytes of a laid out pixel (pointwise), or column of a row of the result (taps).
         self.column = self.rows * (1 if self.taps else self.s)
         self.unit = LANES * _PAIR * 2
@@ -225,32 +219,23 @@ class _Sparse:
     def _rows_of_taps(self, laid: Buffer, n: Expr) -> None:
         """For every row of the result and column of the padded image: rows (channel, ky) side by side."""
         layer = self.layer
-        (h, w), (top, left), (kh, _), (sh, _), (dh, _) = (
-            layer.in_hw, layer.padding[:2], layer.kernel, layer.stride, layer.dilation
-        )  # fmt: skip
+        (kh, _), (sh, _), (dh, _) = layer.kernel, layer.stride, layer.dilation
         height, width = self.padded
         zero = layer.in_zero_point + (128 if layer.in_dtype == "int8" else 0)
         plane = t.alloc_buffer((i64(height * width * LANES),), "uint8")
-        bottom, right = min(top + h, height), min(left + w, width)
-        border = splat(zero, "uint8", LANES)
 
-        def fill(y: Expr, first: int, last: int) -> None:
-            if last > first:
-                with t.serial(i64(last - first)) as xx:
-                    store(plane, (y * i64(width) + xx + i64(first)) * i64(LANES), border, LANES)
+        def border(at: Expr, count: int) -> None:
+            with t.serial(i64(count)) as i:
+                store(plane, (at + i) * i64(LANES), splat(zero, "uint8", LANES), LANES)
 
         with t.serial(i64(self.cbs)) as cb:
-            for first, last in ((0, top), (bottom, height)):
-                if last > first:
-                    with t.serial(i64(last - first)) as y:
-                        fill(y + i64(first), 0, width)
-            with t.serial(i64(bottom - top)) as y:
-                fill(y + i64(top), 0, left)
-                fill(y + i64(top), right, width)
-                with t.serial(i64(right - left)) as xx:
-                    at = ((n * i64(self.cbs) + cb) * i64(h) + y) * i64(w) + xx
-                    to = ((y + i64(top)) * i64(width) + xx + i64(left)) * i64(LANES)
-                    store(plane, to, self._unsigned(load(self.x, at * i64(LANES), LANES)), LANES)
+            image = (n * i64(self.cbs) + cb) * i64(prod(layer.in_hw))
+
+            def inside(at: Expr, source: Expr, image: Expr = image) -> None:
+                value = self._unsigned(load(self.x, (image + source) * i64(LANES), LANES))
+                store(plane, at * i64(LANES), value, LANES)
+
+            fill_padded(layer, self.padded, border, inside)
             rows = LANES * kh
             last_rows = self.layer.in_channels * kh - (self.cbs - 1) * rows
             with t.serial(i64(self.runs)) as oy, t.serial(i64(width)) as xx:

@@ -93,12 +93,6 @@ class Registers:
             self[i] = self._zero
 
 
-def prefetch(buffer: Buffer, index: Expr) -> None:
-    """Ask for the cache line of an element."""
-    word = [tirx.const(v, "int32") for v in (0, 3, 1)]  # read, keep in all caches, data
-    t.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", tirx.address_of(buffer[index]), *word))
-
-
 def flat(buffer: Buffer, count: int, dtype: str) -> Buffer:
     """A buffer of any rank as one axis of ``count`` elements."""
     return t.decl_buffer((i64(count),), dtype, data=buffer.data)

@@ -28,8 +28,7 @@ def build_conv(layer: ConvLayer, symbol: str) -> Any:
     x = te.placeholder(dims(*shape), layer.in_dtype, name="x")
     operands = weight_operands(layer)
     qp = te.placeholder(dims(mbs * LANES, 4), "int32", name="qp")
-    used = ((oh - 1) * sh + (kh - 1) * dh + 1, (ow - 1) * sw + (kw - 1) * dw + 1)
-    xpad = pad_stage(x, layer.padding[0], layer.padding[1], used, layer.in_zero_point, width=w)
+    xpad = pad_stage(x, layer.padding[0], layer.padding[1], layer.reach, layer.in_zero_point, width=w)
     weight = weight_stage(layer, operands)
 
     c = te.reduce_axis((i64(0), i64(cg)), name="c")

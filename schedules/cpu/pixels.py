@@ -1,0 +1,57 @@
+"""Pixels of a convolution in a kernel: how they are cut into groups, and the zero points around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sd_tvm.layers import ConvLayer
+from sd_tvm.schedules.cpu.vec import Expr, i64, t
+
+#: (groups, pixels of each).
+Groups = tuple[tuple[int, int], ...]
+
+
+def even_groups(pixels: int, most: int) -> Groups:
+    """A run of pixels in groups of at most ``most``: as equal as can be, the larger ones first."""
+    count = -(-pixels // most)
+    small = pixels // count
+    large = pixels - small * count
+    return tuple(g for g in ((large, small + 1), (count - large, small)) if g[0])
+
+
+def fill_padded(
+    layer: ConvLayer,
+    size: tuple[int, int],
+    border: Callable[[Expr, int], None],
+    inside: Callable[[Expr, Expr], None],
+) -> None:
+    """Statements that fill a padded plane of an image.
+
+    Parameters
+    ----------
+    layer
+        The layer; rows and columns of its input beyond the plane are left out.
+    size
+        Height and width of the plane.
+    border
+        Writes zero points: gets the first pixel of the plane and how many.
+    inside
+        Writes one pixel of the plane: gets its place and the input's pixel.
+    """
+    height, width = size
+    (h, w), (top, left) = layer.in_hw, layer.padding[:2]
+    bottom, right = min(top + h, height), min(left + w, width)
+
+    def run(y: Expr, first: int, last: int) -> None:
+        if last > first:
+            border(y * i64(width) + i64(first), last - first)
+
+    for first, last in ((0, top), (bottom, height)):
+        if last > first:
+            with t.serial(i64(last - first)) as y:
+                run(y + i64(first), 0, width)
+    with t.serial(i64(bottom - top)) as y:
+        run(y + i64(top), 0, left)
+        run(y + i64(top), right, width)
+        with t.serial(i64(right - left)) as x:
+            inside((y + i64(top)) * i64(width) + i64(left) + x, y * i64(w) + x)
