@@ -251,6 +251,28 @@ def open_model(source: Any, target: str = ACCELERATOR) -> Any:
     return compile_module(source, target).executable
 
 
+def call_main(machine: Any, tensors: Sequence[Any], expected: str) -> list[Any]:
+    """Run ``main`` of a virtual machine; its outputs, TVM tensors.
+
+    Raises
+    ------
+    OptionError
+        If the inputs are not those that the model takes: ``expected`` says which.
+    """
+    try:
+        result = machine["main"](*tensors)
+    except (RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, RuntimeError) and "loc=param" not in str(error):
+            raise  # not about the inputs
+        raise OptionError(
+            f"inputs {[f'{x.dtype} {list(x.shape)}' for x in tensors]} do not fit the model: "
+            f"{str(error).splitlines()[-1][:200] if str(error) else error!r}",
+            expected=expected,
+            fix="correct the inputs",
+        ) from error
+    return [result] if hasattr(result, "numpy") else list(result)
+
+
 class Runner:
     """A compiled model, ready to run.
 
@@ -300,16 +322,5 @@ class Runner:
                     fix="correct the inputs",
                 )
         tensors = [tvm.runtime.tensor(x, self._device) for x in arrays]
-        try:
-            result = self._machine["main"](*tensors)
-        except (RuntimeError, TypeError, ValueError) as error:
-            if isinstance(error, RuntimeError) and "loc=param" not in str(error):
-                raise  # not about the inputs
-            raise OptionError(
-                f"inputs {[f'{x.dtype} {list(x.shape)}' for x in arrays]} do not fit the model: "
-                f"{str(error).splitlines()[-1][:200] if str(error) else error!r}",
-                expected="the shapes and types that the model was compiled for",
-                fix="correct the inputs",
-            ) from error
-        parts: Sequence[Any] = [result] if hasattr(result, "numpy") else list(result)
-        return [part.numpy() for part in parts]
+        expected = "the shapes and types that the model was compiled for"
+        return [part.numpy() for part in call_main(self._machine, tensors, expected)]

@@ -1,4 +1,4 @@
-"""Moments of one output position, and what a weight leaves of a layer's output."""
+"""Moments of one output position: the weight that they ask for, and what a weight leaves of the output."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from sd_tvm.calibration.data import Array
 from sd_tvm.calibration.moments import Moments
+from sd_tvm.decompose.calibrated import wanted_weight
+from sd_tvm.weights.rows import RowGeometry
 
 F64 = npt.NDArray[np.float64]
 
@@ -22,6 +24,17 @@ def per_position(moments: Moments, *, centred: bool) -> tuple[F64, F64]:
         hessian = moments.centred() / count
         cross = cross - (moments.y / count)[:, None] * np.repeat(mean, cross.shape[0] // groups, axis=0)
     return (hessian + hessian.transpose(0, 2, 1)) / 2, cross
+
+
+def wanted_array(weight: Array, hessian: F64, cross: F64, ridge: float) -> F64:
+    """Weight (M, Cg, KH, KW) that comes nearest to the wanted outputs, held at ``weight`` by a ridge.
+
+    hessian (G, K, K) and cross (M, K) are those of :func:`per_position`.
+    """
+    geometry = RowGeometry(weight.shape)
+    flat = geometry.to_rows(weight.astype(np.float64)).reshape(len(hessian), -1, hessian.shape[1])
+    target = wanted_weight(flat, hessian, cross.reshape(flat.shape), ridge)
+    return geometry.from_rows(target.reshape(geometry.shape[0], geometry.rows, geometry.s))
 
 
 def left_over(weight: Array, moments: Moments, *, biased: bool) -> tuple[float, F64]:

@@ -24,11 +24,11 @@ from sd_tvm.calibration.examples import Examples
 from sd_tvm.calibration.interpreter import Interpreter, Step
 from sd_tvm.calibration.moments import Moments
 from sd_tvm.calibration.ops import Evaluator, evaluate
-from sd_tvm.calibration.residual import left_over, per_position
+from sd_tvm.calibration.residual import left_over, per_position, wanted_array
 from sd_tvm.calibration.sweep import MEMORY, sweep
 from sd_tvm.calibration.twin import Twin
 from sd_tvm.calibration.validation import FOLDS, Fit, validated
-from sd_tvm.decompose.calibrated import DAMPING, RIDGE, fit_calibrated, wanted_weight
+from sd_tvm.decompose.calibrated import DAMPING, RIDGE, fit_calibrated
 from sd_tvm.decompose.scale_floor import least_scale, raise_scales
 from sd_tvm.recipe import LayerPlan, Recipe, Solver
 from sd_tvm.relay_passes._fit import quantize_int8
@@ -231,11 +231,7 @@ def _fit(layer: WeightedLayer, plan: LayerPlan, hessian: F64, cross: F64, solver
 
 def fit_int8(layer: WeightedLayer, hessian: F64, cross: F64, ridge: float) -> RawWeight:
     """int8 weight, rounded from the one that gives the wanted outputs."""
-    geometry = layer.info.geometry
-    flat = geometry.to_rows(layer.array.astype(np.float64)).reshape(len(hessian), -1, hessian.shape[1])
-    target = wanted_weight(flat, hessian, cross.reshape(flat.shape), ridge)
-    rows = target.reshape(geometry.shape[0], geometry.rows, geometry.s)
-    return quantize_int8(geometry.from_rows(rows).astype(np.float32))
+    return quantize_int8(wanted_array(layer.array, hessian, cross, ridge).astype(np.float32))
 
 
 def bias_constant(expr: Expr) -> Array:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from sd_tvm.calibration.gap import too_small
 from sd_tvm.calibration.moments import Moments
-from sd_tvm.calibration.residual import left_over, per_position
-from sd_tvm.decompose.calibrated import DAMPING, RIDGE, wanted_weight
+from sd_tvm.calibration.residual import left_over, per_position, wanted_array
+from sd_tvm.decompose.calibrated import DAMPING, RIDGE
 from sd_tvm.recipe import LayerPlan, Solver
 from sd_tvm.relay_passes._weights import WeightedLayer
 
@@ -88,12 +88,8 @@ def _target_errors(
     layer: WeightedLayer, folds: Sequence[Moments], ridge: float, *, biased: bool
 ) -> Iterator[float]:
     for own, other in _others(folds):
-        geometry = own.geometry
-        hessian, cross = per_position(own, centred=biased)
-        flat = geometry.to_rows(layer.array.astype(np.float64)).reshape(own.groups, -1, hessian.shape[1])
-        target = wanted_weight(flat, hessian, cross.reshape(flat.shape), ridge)
-        rows = target.reshape(geometry.shape[0], geometry.rows, geometry.s)
-        yield left_over(geometry.from_rows(rows), other, biased=biased)[0]
+        target = wanted_array(layer.array, *per_position(own, centred=biased), ridge)
+        yield left_over(target, other, biased=biased)[0]
 
 
 def _fit_errors(

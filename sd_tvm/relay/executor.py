@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm.errors import OptionError
-from sd_tvm.execute import load_executable
+from sd_tvm.execute import call_main, load_executable
 
 if TYPE_CHECKING:
     from sd_tvm.relay_passes.report import NodeReport
@@ -87,18 +87,8 @@ class GraphModule:
             else tvm.runtime.tensor(np.ascontiguousarray(value), self._device)
             for value in self._inputs
         ]
-        try:
-            result = self._machine["main"](*tensors)
-        except (RuntimeError, TypeError, ValueError) as error:
-            if isinstance(error, RuntimeError) and "loc=param" not in str(error):
-                raise  # not about the inputs
-            raise OptionError(
-                f"inputs {[f'{t.dtype} {list(t.shape)}' for t in tensors]} do not fit the model: "
-                f"{str(error).splitlines()[-1][:200]}",
-                expected=f"the shapes and types of {self._library.input_names}",
-                fix="correct the inputs",
-            ) from error
-        self._outputs = [result] if hasattr(result, "numpy") else list(result)
+        expected = f"the shapes and types of {self._library.input_names}"
+        self._outputs = call_main(self._machine, tensors, expected)
 
     def get_output(self, index: int) -> Any:
         """An output of the last run, a TVM tensor.
