@@ -33,8 +33,9 @@ EXTERNAL_MODS = "external_mods"
 
 @dataclass
 class _Programs:
-    """What the external module will hold."""
+    """What the external module will hold, and ``kernels``, names that hide programs (:func:`_kernels_of`)."""
 
+    kernels: set[str]
     names: list[str] = field(default_factory=list)
     layers: list[str] = field(default_factory=list)
     codes: list[bytes] = field(default_factory=list)
@@ -109,7 +110,7 @@ class Offload:
                 layers[name] = check_definition(func)
             except CodegenError as error:
                 refused[name] = str(error)
-        programs = _Programs()
+        programs = _Programs(_kernels_of(mod))
         for name, _ in list(relax_functions(mod)):
             mod = _Function(self, mod, name, layers, candidates, refused, programs).run()
         if self.tuning is not None:
@@ -143,7 +144,6 @@ class _Function:
         self.mod, self.name, self.layers, self.candidates = mod, name, layers, candidates
         self.refused, self.programs = refused, programs
         self.func = mod[name]
-        self.kernels = _kernels_of(mod)
 
     def run(self) -> IRModule:
         """The module with the function rewritten."""
@@ -206,7 +206,7 @@ class _Function:
         taken |= {p[0] for p in pending}
         if len(group.calls) > 1:
             name = next(n for i in range(len(taken) + 1) if (n := f"{self.name}_region{i}") not in taken)
-        elif name.rstrip("0123456789") in self.kernels:
+        elif name.rstrip("0123456789") in self.programs.kernels:
             name = next(n for i in range(len(taken) + 1) if (n := f"{name}_layer{i or ''}") not in taken)
         pending.append((name, [c.layer for c in group.calls], code, [c.func for c in group.calls]))
         return packing + region_call(name, built, inputs, results, lambda n, ty: kind(n, ty))
