@@ -63,6 +63,7 @@ def _retrain(options: argparse.Namespace) -> None:
         checkpoint=options.checkpoint,
         int4=options.int4,
         baseline=options.baseline,
+        usual=course.epochs,
     )
     print(json.dumps(row), retrain.write(row))
 

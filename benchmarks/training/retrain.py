@@ -84,12 +84,13 @@ def retrain(
     checkpoint: Path | None,
     int4: bool = False,
     baseline: int = 0,
+    usual: int = Course.epochs,
 ) -> dict[str, Any]:
     """Retrain a baseline, write ``out/NAME-RECIPE-seedS.sd``, measure it; what was measured.
 
     ``seed`` is that of the retraining (batches, images of the ranges), ``baseline`` that of the stored
     float32 network it starts from. With ``int4``, the layers in SD form are int4 with the same rows instead
-    (:mod:`.int4`).
+    (:mod:`.int4`). The result is called after the recipe, and after its epochs if they are not the ``usual``.
     """
     torch.manual_seed(seed)
     start = time.process_time()
@@ -121,7 +122,10 @@ def retrain(
     picked = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(seed))[:CALIBRATION]
     calibration = Split(data.images[picked], data.labels[picked]).normalized().numpy()
     label = f"int4 {recipe}" if int4 else recipe
-    label += f", {course.epochs} + {course.more} epochs" if course.more else ""
+    if course.more:
+        label += f", {course.epochs} + {course.more} epochs"
+    elif course.epochs != usual:
+        label += f", {course.epochs} epochs"
     path = out / f"{_stem(name, label, seed)}.sd"
     out.mkdir(parents=True, exist_ok=True)
     compressed = handle.export((torch.zeros(BATCH, 1, 28, 28),), calibration=calibration)
