@@ -18,7 +18,7 @@ from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.pixels import Groups, even_groups, fill_padded
+from sd_tvm.schedules.cpu.pixels import Groups, even_groups, fill_padded, pixel_source
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -173,7 +173,9 @@ class _Dense:
                 p0 = bind(i64(first) + g * i64(size))
                 xw = t.alloc_buffer((i64(size * channels),), "int16")
                 with t.serial(i64(size)) as p:
-                    self._widen(xw, p * i64(channels), self._source(n, p0 + p))
+                    self._widen(
+                        xw, p * i64(channels), pixel_source(self.layer, self.shape.flat_batch, n, p0 + p)
+                    )
                 with t.serial(i64(self.mbs)) as mb:
                     self._group(xw, n, mb, i64(0), p0, size)
             first += count * size
@@ -184,7 +186,7 @@ class _Dense:
         xw = t.alloc_buffer((i64(height * width * channels),), "int16")
         if self.shape.pointwise:
             with t.serial(i64(width)) as p:
-                self._widen(xw, p * i64(channels), self._source(n, p))
+                self._widen(xw, p * i64(channels), pixel_source(self.layer, self.shape.flat_batch, n, p))
         else:
             self._padded(xw, n)
         with t.serial(i64(self.mbs)) as mb, t.serial(i64(self.shape.runs)) as oy:
@@ -197,16 +199,6 @@ class _Dense:
                     base = bind((oy * i64(sh * width) + p0 * i64(sw)) * i64(channels))
                     self._group(xw, n, mb, base, row + p0, size)
                 first += count * size
-
-    def _source(self, n: Expr, pixel: Expr) -> Expr:
-        """Where the first channels of a pixel of a pointwise layer's result come from."""
-        (h, w), (sh, sw), (_, ow) = self.layer.in_hw, self.layer.stride, self.layer.out_hw
-        if self.shape.flat_batch:
-            return pixel * i64(self.cbs * h * w)
-        if (sh, sw) == (1, 1):
-            return n * i64(self.cbs * h * w) + pixel
-        y, xx = tirx.floordiv(pixel, i64(ow)), tirx.floormod(pixel, i64(ow))
-        return n * i64(self.cbs * h * w) + y * i64(sh * w) + xx * i64(sw)
 
     def _widen(self, xw: Buffer, at: Expr, source: Expr) -> None:
         """int16 of all channels of one pixel."""

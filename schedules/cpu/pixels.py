@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sd_tvm.layers import ConvLayer
+from sd_tvm._tvm import tirx
+from sd_tvm.layers import ConvLayer, blocks16
 from sd_tvm.schedules.cpu.vec import Expr, i64, t
 
 #: (groups, pixels of each).
@@ -17,6 +18,21 @@ def even_groups(pixels: int, most: int) -> Groups:
     small = pixels // count
     large = pixels - small * count
     return tuple(g for g in ((large, small + 1), (count - large, small)) if g[0])
+
+
+def pixel_source(layer: ConvLayer, flat_batch: bool, n: Expr, pixel: Expr) -> Expr:
+    """Where the first channels of a pixel of a pointwise layer's result come from, in blocks of 16 channels.
+
+    ``flat_batch``: pixels count the images, of one pixel each; else they are those of image ``n``.
+    """
+    (h, w), (sh, sw), (_, ow) = layer.in_hw, layer.stride, layer.out_hw
+    image = blocks16(layer.in_channels) * h * w
+    if flat_batch:
+        return pixel * i64(image)
+    if (sh, sw) == (1, 1):
+        return n * i64(image) + pixel
+    y, x = tirx.floordiv(pixel, i64(ow)), tirx.floormod(pixel, i64(ow))
+    return n * i64(image) + y * i64(sh * w) + x * i64(sw)
 
 
 def fill_padded(

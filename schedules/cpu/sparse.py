@@ -20,7 +20,7 @@ from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.pixels import even_groups, fill_padded
+from sd_tvm.schedules.cpu.pixels import even_groups, fill_padded, pixel_source
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -154,7 +154,7 @@ class _Sparse:
                     p0 = bind(i64(first) + g * i64(size))
                     laid = t.alloc_buffer((i64(size * self.column),), "uint8")
                     with t.serial(i64(size)) as p:
-                        self._pixel(laid, p, self._source(n, p0 + p))
+                        self._pixel(laid, p, pixel_source(self.layer, self.flat_batch, n, p0 + p))
                     with t.serial(i64(self.mbs)) as mb:
                         self._group(laid, n, mb, i64(0), p0, size)
                 first += count * size
@@ -165,7 +165,7 @@ class _Sparse:
             self._rows_of_taps(laid, n)
         else:
             with t.serial(i64(self.run)) as p:
-                self._pixel(laid, p, self._source(n, p))
+                self._pixel(laid, p, pixel_source(self.layer, self.flat_batch, n, p))
         width, sw = (self.padded[1], self.layer.stride[1]) if self.taps else (self.run, 1)
         with t.serial(i64(self.mbs)) as mb, t.serial(i64(self.runs // self.together)) as y:
             first = 0
@@ -176,16 +176,6 @@ class _Sparse:
                     base = bind((run * i64(width) + p0 * i64(sw)) * i64(self.column))
                     self._group(laid, n, mb, base, run * i64(self.run) + p0, size)
                 first += count * size
-
-    def _source(self, n: Expr, pixel: Expr) -> Expr:
-        """Where the first channels of a pixel of a pointwise layer's result come from, in blocks of 16."""
-        (h, w), (sh, sw), (_, ow) = self.layer.in_hw, self.layer.stride, self.layer.out_hw
-        if self.flat_batch:
-            return pixel * i64(self.cbs * h * w)
-        if (sh, sw) == (1, 1):
-            return n * i64(self.cbs * h * w) + pixel
-        y, xx = tirx.floordiv(pixel, i64(ow)), tirx.floormod(pixel, i64(ow))
-        return n * i64(self.cbs * h * w) + y * i64(sh * w) + xx * i64(sw)
 
     def _unsigned(self, value: Expr) -> Expr:
         if self.layer.in_dtype == "uint8":
