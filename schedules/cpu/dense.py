@@ -30,6 +30,7 @@ from sd_tvm.schedules.cpu.vec import (
     flat,
     i64,
     load,
+    scratch,
     splat,
     store,
     t,
@@ -171,7 +172,7 @@ class _Dense:
         for count, size in self.shape.groups:
             with t.serial(i64(count)) as g:
                 p0 = bind(i64(first) + g * i64(size))
-                xw = t.alloc_buffer((i64(size * channels),), "int16")
+                xw = scratch(size * channels, "int16")
                 with t.serial(i64(size)) as p:
                     self._widen(
                         xw, p * i64(channels), pixel_source(self.layer, self.shape.flat_batch, n, p0 + p)
@@ -183,7 +184,7 @@ class _Dense:
     def _whole(self, n: Expr) -> None:
         height, width = self.hw
         channels = self.shape.channels
-        xw = t.alloc_buffer((i64(height * width * channels),), "int16")
+        xw = scratch(height * width * channels, "int16")
         if self.shape.pointwise:
             with t.serial(i64(width)) as p:
                 self._widen(xw, p * i64(channels), pixel_source(self.layer, self.shape.flat_batch, n, p))

@@ -29,6 +29,7 @@ from sd_tvm.schedules.cpu.vec import (
     flat,
     i64,
     load,
+    scratch,
     splat,
     store,
     t,
@@ -110,7 +111,7 @@ class _Depthwise:
             ):
                 image = n * i64(mbs) + mb
                 if self.plane.padded:
-                    source = t.alloc_buffer((i64(plane * LANES),), layer.in_dtype)
+                    source = scratch(plane * LANES, layer.in_dtype)
                     self._pad(source, xs, image)
                     self._rows(source, i64(0), image, mb)
                 else:

@@ -35,6 +35,7 @@ from sd_tvm.schedules.cpu.vec import (
     load,
     part,
     repeat,
+    scratch,
     splat,
     store,
     t,
@@ -206,10 +207,10 @@ class _Gemv:
             self.bases = flat(bases, mbs * units.halves * units.slices * _S * _S * units.filters, "int8")
             self.qp, self.out = flat(qp, mbs * BLOCK_BYTES, "uint8"), flat(out, mbs * LANES, kind)
             with guarded(self.isa.features, symbol):
-                self.xs = t.alloc_buffer((i64(_S * self.rows),), "uint8")
+                self.xs = scratch(_S * self.rows, "uint8")
                 self._planes(flat(x, cbs * LANES, layer.in_dtype))
                 self.table = bind(repeat(load(table, i64(0), LANES), LANES, self.isa.width // LANES))
-                y = t.alloc_buffer((i64(LANES),), "uint32")
+                y = scratch(LANES, "uint32")
                 with t.serial(i64(mbs)) as mb:
                     with t.serial(i64(units.halves)) as half:
                         self._filters(y, bind(mb * i64(units.halves) + half), half)

@@ -34,6 +34,7 @@ from sd_tvm.schedules.cpu.vec import (
     load,
     pick,
     repeat,
+    scratch,
     splat,
     store,
     t,
@@ -152,7 +153,7 @@ class _Sparse:
             for count, size in self.groups:
                 with t.serial(i64(count)) as g:
                     p0 = bind(i64(first) + g * i64(size))
-                    laid = t.alloc_buffer((i64(size * self.column),), "uint8")
+                    laid = scratch(size * self.column, "uint8")
                     with t.serial(i64(size)) as p:
                         self._pixel(laid, p, pixel_source(self.layer, self.flat_batch, n, p0 + p))
                     with t.serial(i64(self.mbs)) as mb:
@@ -160,7 +161,7 @@ class _Sparse:
                 first += count * size
             return
         columns = self.runs * self.padded[1] if self.taps else self.run
-        laid = t.alloc_buffer((i64(columns * self.column),), "uint8")
+        laid = scratch(columns * self.column, "uint8")
         if self.taps:
             self._rows_of_taps(laid, n)
         else:
@@ -212,7 +213,7 @@ class _Sparse:
         (kh, _), (sh, _), (dh, _) = layer.kernel, layer.stride, layer.dilation
         height, width = self.padded
         zero = layer.in_zero_point + (128 if layer.in_dtype == "int8" else 0)
-        plane = t.alloc_buffer((i64(height * width * LANES),), "uint8")
+        plane = scratch(height * width * LANES, "uint8")
 
         def border(at: Expr, count: int) -> None:
             with t.serial(i64(count)) as i:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from sd_tvm._tvm import ir_builder, tirx
 
 Expr = Any
@@ -54,7 +56,7 @@ def part(value: Expr, first: int, lanes: int) -> Expr:
 
 def as_type(value: Expr, dtype: str) -> Expr:
     """The same bits as another type."""
-    return tirx.reinterpret(dtype, value)
+    return value if str(value.ty.dtype) == dtype else tirx.reinterpret(dtype, value)
 
 
 def bind(value: Expr) -> Expr:
@@ -63,7 +65,12 @@ def bind(value: Expr) -> Expr:
 
 
 class Registers:
-    """Vectors that live in registers: a local buffer that is only indexed by constants.
+    """Vectors that live in registers.
+
+    One buffer of one vector each, in scope ``global``: up to 1,023 bytes TVM then leaves on the stack, where
+    LLVM finds that nothing else sees them. Buffers in any other scope come from TVM's workspace, and every
+    change would be a store. All have one type, so that TVM may give one's place to another, and
+    :func:`scratch` keeps the rest away from them.
 
     Parameters
     ----------
@@ -75,22 +82,28 @@ class Registers:
 
     def __init__(self, count: int, dtype: str, lanes: int) -> None:
         self.dtype = f"{dtype}x{lanes}"
-        self._buffer = t.alloc_buffer((count,), self.dtype, scope="local")
+        self._word = f"uint32x{np.dtype(dtype).itemsize * lanes // 4}"
+        self._buffers = [t.alloc_buffer((1,), self._word) for _ in range(count)]
         self._zero = splat(0, dtype, lanes)
         self.count = count
 
     def __getitem__(self, index: int) -> Expr:
         """Value of a register."""
-        return self._buffer[index]
+        return as_type(self._buffers[index][0], self.dtype)
 
     def __setitem__(self, index: int, value: Expr) -> None:
         """Set a register."""
-        t.buffer_store(self._buffer, value, [index])
+        t.buffer_store(self._buffers[index], as_type(value, self._word), [0])
 
     def clear(self) -> None:
         """Zero in all of them."""
         for i in range(self.count):
             self[i] = self._zero
+
+
+def scratch(count: int, dtype: str) -> Buffer:
+    """Memory of one call, from TVM's workspace; never shared with :class:`Registers`."""
+    return t.alloc_buffer((i64(count),), dtype, scope="local")
 
 
 def flat(buffer: Buffer, count: int, dtype: str) -> Buffer:
