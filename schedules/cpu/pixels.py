@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from sd_tvm._tvm import tirx
 from sd_tvm.layers import ConvLayer, blocks16
@@ -18,6 +19,65 @@ def even_groups(pixels: int, most: int) -> Groups:
     small = pixels // count
     large = pixels - small * count
     return tuple(g for g in ((large, small + 1), (count - large, small)) if g[0])
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Equal tiles, ``down`` times ``across`` of them, from (row, column) on.
+
+    Attributes
+    ----------
+    row, column
+        First pixel of the first.
+    down, across
+        How many.
+    rows, columns
+        Pixels of each.
+    """
+
+    row: int
+    column: int
+    down: int
+    across: int
+    rows: int
+    columns: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of each."""
+        return self.rows, self.columns
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A plane of pixels cut into tiles of at most so many.
+
+    Attributes
+    ----------
+    rows
+        Of the plane.
+    tiles
+        In order.
+    """
+
+    rows: int
+    tiles: tuple[Tile, ...]
+
+    @classmethod
+    def of(cls, rows: int, columns: int, most: int) -> Tiles:
+        """Whole rows where several fit; else pieces of one row, as equal as can be."""
+        found, row = [], 0
+        for down, high in even_groups(rows, max(1, most // columns)):
+            column = 0
+            for across, wide in even_groups(columns, most):
+                found.append(Tile(row, column, down, across, high, wide))
+                column += across * wide
+            row += down * high
+        return cls(rows, tuple(found))
+
+    def __iter__(self) -> Iterator[Tile]:
+        """The tiles."""
+        return iter(self.tiles)
 
 
 def pixel_source(layer: ConvLayer, flat_batch: bool, n: Expr, pixel: Expr) -> Expr:

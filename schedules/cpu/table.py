@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.dense import build_dense, pack_dense
+from sd_tvm.schedules.cpu.dense8 import build_dense8, pack_dense8
 from sd_tvm.schedules.cpu.depthwise import build_depthwise, pack_depthwise
 from sd_tvm.schedules.cpu.gemv import Units, build_gemv, pack_bases, pack_codes
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, Isa
@@ -26,7 +27,7 @@ from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight, Weight
 from sd_tvm.weights.verify import array_names
 
 Array = npt.NDArray[Any]
-Operation = Literal["gemv", "depthwise", "sparse", "conv"]
+Operation = Literal["gemv", "depthwise", "sparse", "conv8", "conv"]
 #: Time of a product whose operand is picked by a shuffle, in products (seen on Zen 4, AVX2 and AVX-512).
 _PICK_COST = 1.5
 _INT32_MAX, _INT16_MAX, _INT8_BASIS = 2**31 - 1, 2**15 - 1, 128
@@ -43,8 +44,8 @@ class Kernel:
     ----------
     operation
         ``gemv``: a dense layer at one pixel, from the codes. ``conv``: all input channels, any kernel size,
-        rebuilt int16 weights. ``sparse``: the same with only the kept rows of N:16. ``depthwise``: one input
-        channel a filter, rebuilt int16 weights.
+        rebuilt int16 weights; ``conv8``: the same with int8 weights. ``sparse``: only the kept rows of N:16.
+        ``depthwise``: one input channel a filter, rebuilt int16 weights.
     patterns
         Patterns of the weight, ``int8`` for a raw one.
     max_code
@@ -145,6 +146,10 @@ def _all_channels(_: Kernel, layer: ConvLayer) -> str:
     return "grouped" if layer.groups != 1 else _fits_int16(layer)
 
 
+def _no_groups(_: Kernel, layer: ConvLayer) -> str:
+    return "grouped" if layer.groups != 1 else ""
+
+
 def _kept_rows(_: Kernel, layer: ConvLayer) -> str:
     if layer.groups != 1:
         return "grouped"
@@ -182,6 +187,11 @@ def _pack_sparse(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list
     return [pack_sparse(layer, weight), _unsigned(layer, weight, operands[-1])]
 
 
+def _pack_dense8(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+    weight = weight_of(layer, operands)
+    return [pack_dense8(weight.integer()), _unsigned(layer, weight, operands[-1])]
+
+
 def _unsigned(layer: ConvLayer, weight: Weight, words: Array) -> Array:
     """Quantisation block of a kernel that adds 128 to every int8 x."""
     offset = np.zeros(blocks16(layer.out_channels) * LANES, dtype=np.int64)
@@ -211,6 +221,9 @@ _OPERATIONS: dict[Operation, _Operation] = {
     "sparse": _Operation(
         _kept_rows, lambda k, layer, symbol: build_sparse(layer, k.isa, k.tile, symbol), _pack_sparse
     ),
+    "conv8": _Operation(
+        _no_groups, lambda k, layer, symbol: build_dense8(layer, k.isa, k.tile, symbol), _pack_dense8
+    ),
     "conv": _Operation(
         _all_channels,
         lambda k, layer, symbol: build_dense(layer, k.isa, k.tile, symbol),
@@ -230,6 +243,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("depthwise", _ANY, 64, (), (16, 1), 5, AVX2),
     Kernel("sparse", _KEPT, 64, (), (16, 2), 14, AVX512_VNNI),
     Kernel("sparse", _KEPT, 64, (), (16, 2), 6, AVX2),
+    Kernel("conv8", (RAW,), 0, (), (16, 4), 28, AVX512_VNNI),
     Kernel("conv", _ANY, 64, (), (16, 2), 14, AVX512_VNNI),
     Kernel("conv", _ANY, 64, (), (16, 2), 6, AVX2),
 )

@@ -1,0 +1,226 @@
+"""Convolutions over all input channels with int8 weights: four products of bytes are added at once (VNNI).
+
+x is read as it lies in memory, sixteen channels of a pixel side by side; four of them are broadcast to
+sixteen filters. Sums are exact modulo 2^32.
+
+x is unsigned here: of an int8 x, 128 is added to every value, and 128 * sum(w) taken from the bias.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sd_tvm._tvm import ir_builder, tirx
+from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.guard import guarded
+from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.pixels import Tiles, fill_padded
+from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
+from sd_tvm.schedules.cpu.vec import (
+    Buffer,
+    Expr,
+    Registers,
+    as_type,
+    bind,
+    flat,
+    i64,
+    load,
+    scratch,
+    splat,
+    store,
+    t,
+)
+from sd_tvm.schedules.ops.tir import dims, mark_layer
+
+_QUAD = 4
+_QUADS = LANES // _QUAD
+
+
+def pack_dense8(weight: npt.NDArray[np.int32]) -> npt.NDArray[np.int8]:
+    """int8 (MB, KH*KW, quads, 64): sixteen filters of four channels.
+
+    Parameters
+    ----------
+    weight
+        int8 values (M, C, KH, KW).
+    """
+    m, c, kh, kw = weight.shape
+    quads = -(-c // _QUAD)
+    padded = np.zeros((blocks16(m) * LANES, quads * _QUAD, kh, kw), dtype=np.int8)
+    padded[:m, :c] = weight
+    # block, filter, quad, channel, ky, kx -> block, ky, kx, quad, filter, channel
+    ordered = padded.reshape(-1, LANES, quads, _QUAD, kh, kw).transpose(0, 4, 5, 2, 1, 3)
+    return np.ascontiguousarray(ordered.reshape(-1, kh * kw, quads, LANES * _QUAD))
+
+
+def build_dense8(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
+    """PrimFunc of a convolution. Operands: x, weights of :func:`pack_dense8`, words, result.
+
+    Parameters
+    ----------
+    layer
+        ``groups`` is 1.
+    isa
+        Instruction set, one that adds four products at once.
+    pixels
+        Most pixels whose sums stay in registers.
+    symbol
+        Name of the function.
+    """
+    return _Dense8(layer, isa, pixels).build(symbol)
+
+
+class _Dense8:
+    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
+        self.layer, self.isa = layer, isa
+        self.cbs, self.mbs = blocks16(layer.in_channels), blocks16(layer.out_channels)
+        self.quads = -(-layer.in_channels // _QUAD)
+        pointwise = layer.kernel == (1, 1) and not any(layer.padding)
+        #: Whether the images of the batch are one pixel each and count as pixels.
+        self.flat_batch = pointwise and prod(layer.in_hw) == 1
+        used = layer.reach
+        inside = used[0] <= layer.in_hw[0] and used[1] <= layer.in_hw[1]
+        self.padded = any(layer.padding[:2]) or not inside
+        self.hw = used if self.padded else layer.in_hw
+        rows, columns = layer.out_hw
+        if self.flat_batch:
+            rows, columns = 1, layer.batch
+        elif pointwise and layer.stride == (1, 1):
+            rows, columns = 1, rows * columns
+        self.columns = columns
+        self.tiles = Tiles.of(rows, columns, pixels)
+
+    def build(self, symbol: str) -> Any:
+        layer = self.layer
+        x_shape = (layer.batch, self.cbs, *layer.in_hw, LANES)
+        out_shape = (layer.batch, self.mbs, *layer.out_hw, LANES)
+        w_shape = (self.mbs, prod(layer.kernel), self.quads, LANES * _QUAD)
+        kind = stored(layer.out, layer.out_dtype)
+        with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
+            t.func_name(symbol)
+            x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
+            w = t.arg("w", t.Buffer(dims(*w_shape), "int8"))
+            qp = t.arg("qp", t.Buffer(dims(self.mbs, BLOCK_BYTES), "uint8"))
+            out = t.arg("out", t.Buffer(dims(*out_shape), kind))
+            self.x = flat(x, prod(x_shape), layer.in_dtype)
+            self.w = flat(w, prod(w_shape), "int8")
+            self.qp = flat(qp, self.mbs * BLOCK_BYTES, "uint8")
+            self.out = flat(out, prod(out_shape), kind)
+            with guarded(self.isa.features, symbol):
+                if self.flat_batch:
+                    self._images(layer.batch)
+                else:
+                    with t.serial(i64(layer.batch)) as n:
+                        self._image(n)
+        return mark_layer(frame.get(), symbol, layer)
+
+    def _unsigned(self, value: Expr) -> Expr:
+        if self.layer.in_dtype == "uint8":
+            return value
+        return tirx.bitwise_xor(as_type(value, f"uint8x{LANES}"), splat(128, "uint8", LANES))
+
+    def _images(self, count: int) -> None:
+        """Images of one pixel: they are the columns."""
+        source = self.x
+        if self.layer.in_dtype == "int8":
+            source = scratch(count * self.cbs * LANES, "uint8")
+            self._copy(source, i64(0), count * self.cbs)
+        self._tiles(source, i64(0), i64(0))
+
+    def _copy(self, to: Buffer, first: Expr, blocks: int) -> None:
+        with t.serial(i64(blocks)) as i:
+            store(to, i * i64(LANES), self._unsigned(load(self.x, (first + i) * i64(LANES), LANES)), LANES)
+
+    def _image(self, n: Expr) -> None:
+        layer, plane = self.layer, prod(self.layer.in_hw)
+        image = bind(n * i64(self.cbs * plane))
+        if not self.padded and layer.in_dtype == "uint8":
+            self._tiles(self.x, image, n)
+            return
+        source = scratch(self.cbs * prod(self.hw) * LANES, "uint8")
+        if not self.padded:
+            self._copy(source, image, self.cbs * plane)
+        else:
+            zero = layer.in_zero_point + (128 if layer.in_dtype == "int8" else 0)
+            with t.serial(i64(self.cbs)) as cb:
+                to, start = cb * i64(prod(self.hw)), image + cb * i64(plane)
+
+                def border(at: Expr, count: int, to: Expr = to) -> None:
+                    with t.serial(i64(count)) as i:
+                        store(source, (to + at + i) * i64(LANES), splat(zero, "uint8", LANES), LANES)
+
+                def inside(at: Expr, pixel: Expr, to: Expr = to, start: Expr = start) -> None:
+                    value = self._unsigned(load(self.x, (start + pixel) * i64(LANES), LANES))
+                    store(source, (to + at) * i64(LANES), value, LANES)
+
+                fill_padded(layer, self.hw, border, inside)
+        self._tiles(source, i64(0), n)
+
+    def _tiles(self, source: Buffer, image: Expr, n: Expr) -> None:
+        """All filters at all pixels of an image that starts at block ``image`` of ``source``."""
+        (sh, sw), width = self.layer.stride, self.hw[1]
+        with t.serial(i64(self.mbs)) as mb:
+            for tile in self.tiles:
+                with t.serial(i64(tile.down)) as down, t.serial(i64(tile.across)) as across:
+                    row = bind(i64(tile.row) + down * i64(tile.rows))
+                    column = bind(i64(tile.column) + across * i64(tile.columns))
+                    if self.flat_batch:
+                        at = column * i64(self.cbs)
+                    elif self.tiles.rows == 1 and self.layer.out_hw[0] > 1:  # all rows are one
+                        at = image + column
+                    else:
+                        at = image + row * i64(sh * width) + column * i64(sw)
+                    self._tile(source, bind(at), n, mb, bind(row * i64(self.columns) + column), tile.size)
+
+    def _tile(
+        self, source: Buffer, base: Expr, n: Expr, mb: Expr, pixel: Expr, size: tuple[int, int]
+    ) -> None:
+        """Sixteen filters at a tile of pixels."""
+        layer = self.layer
+        (kh, kw), (dh, dw), (sh, sw) = layer.kernel, layer.dilation, layer.stride
+        width = self.hw[1]
+        if self.flat_batch:
+            offsets = [column * self.cbs for column in range(size[1])]
+        elif self.tiles.rows == 1:
+            offsets = [column * sw for column in range(size[1])]
+        else:
+            offsets = [row * sh * width + column * sw for row in range(size[0]) for column in range(size[1])]
+        words = Requantizer(self.qp, mb)
+        acc = Registers(len(offsets), "uint32", LANES)
+        bias = words.bias()
+        for i in range(len(offsets)):
+            acc[i] = bias
+        block = 1 if self.flat_batch else prod(self.hw)
+        tap_bytes = self.quads * LANES * _QUAD
+        with t.serial(i64(kh)) as ky, t.serial(i64(kw)) as kx:
+            at = bind(base + ky * i64(dh * width) + kx * i64(dw))
+            w = bind(((mb * i64(kh) + ky) * i64(kw) + kx) * i64(tap_bytes))
+            full, rest = divmod(self.quads, _QUADS)
+            if full:
+                with t.serial(i64(full)) as cb:
+                    self._quads(acc, source, bind(at + cb * i64(block)), w, cb, offsets, _QUADS)
+            if rest:
+                self._quads(acc, source, at + i64(full * block), w, i64(full), offsets, rest)
+        for i, (row, column) in enumerate(np.ndindex(*size)):
+            place = pixel + i64(row * self.columns + column)
+            if self.flat_batch:
+                place = place * i64(self.mbs) + mb
+            else:
+                place = (n * i64(self.mbs) + mb) * i64(prod(layer.out_hw)) + place
+            store(self.out, place * i64(LANES), words.finish(acc[i], layer.out, layer.out_dtype), LANES)
+
+    def _quads(
+        self, acc: Registers, source: Buffer, at: Expr, w: Expr, cb: Expr, offsets: list[int], count: int
+    ) -> None:
+        """``count`` times four channels of a block of sixteen, added to every pixel of the tile."""
+        vector = LANES * _QUAD
+        for q in range(count):
+            weight = bind(load(self.w, w + (cb * i64(_QUADS) + i64(q)) * i64(vector), vector))
+            for i, offset in enumerate(offsets):
+                four = load(source, (at + i64(offset)) * i64(LANES) + i64(q * _QUAD), _QUAD)
+                x = bind(as_type(tirx.Broadcast(as_type(four, "int32"), LANES), f"uint8x{vector}"))
+                acc[i] = self.isa.add_quads8(acc[i], x, weight)
