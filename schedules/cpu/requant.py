@@ -10,13 +10,15 @@ The last form cannot overflow: p' <= 2^31 - 2 for e = 1, and less for larger e.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from sd_tvm._tvm import tirx
 from sd_tvm.layers import LANES
 from sd_tvm.numerics.qp import unpack_qp
-from sd_tvm.schedules.cpu.vec import Buffer, Expr, as_type, bind, i64, load, splat
+from sd_tvm.schedules.cpu.vec import Buffer, Expr, as_type, bind, i64, load, pick, splat
 
 #: Bytes of a block of sixteen filters: bias and M0 in int32; then a byte each: left shift, e-1 or 0, e > 0,
 #: zero point, lowest, highest.
@@ -55,8 +57,44 @@ def quantisation_block(
     return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
 
+@dataclass(frozen=True)
+class _Words:
+    """Sixteen lanes each; M0 as its even and its odd lanes, widened to int64x8."""
+
+    left: Expr
+    m0_even: Expr
+    m0_odd: Expr
+    shift: Expr
+    some: Expr
+    minus_some: Expr
+    zero: Expr
+    low: Expr
+    high: Expr
+
+
+def _even(x: Expr) -> Expr:
+    """Even lanes of int32x16 as int64x8; in a product LLVM needs no instruction for it (vpmuldq)."""
+    half = splat(32, "int64", LANES // 2)
+    return tirx.shift_right(tirx.shift_left(as_type(x, f"int64x{LANES // 2}"), half), half)
+
+
+def _odd(x: Expr) -> Expr:
+    """Odd lanes of int32x16 as int64x8."""
+    return tirx.shift_right(as_type(x, f"int64x{LANES // 2}"), splat(32, "int64", LANES // 2))
+
+
+def _high_product(x: Expr, w: _Words) -> Expr:
+    """(x * M0 + 2^30) >> 31 of int32x16."""
+    lanes = LANES // 2
+    rounding = splat(1 << 30, "int64", lanes)
+    even = tirx.shift_right(_even(x) * w.m0_even + rounding, splat(31, "int64", lanes))
+    odd = tirx.shift_left(_odd(x) * w.m0_odd + rounding, splat(1, "int64", lanes))
+    pair = [bind(as_type(v, f"int32x{LANES}")) for v in (even, odd)]
+    return pick(pair, [i + LANES * (i % 2) for i in range(LANES)])
+
+
 class Requantizer:
-    """The words of one block of sixteen filters.
+    """The words of one block of sixteen filters, read once: all its results are stored in one scope.
 
     Parameters
     ----------
@@ -68,6 +106,7 @@ class Requantizer:
 
     def __init__(self, buffer: Buffer, block: Expr) -> None:
         self._buffer, self._block = buffer, block
+        self._words: _Words | None = None
 
     def _word(self, index: int, first: int = 0, lanes: int = LANES) -> Expr:
         at = self._block * i64(BLOCK_BYTES) + i64((index * LANES + first) * 4)
@@ -81,20 +120,23 @@ class Requantizer:
         """uint32 biases of ``lanes`` filters from ``first`` on."""
         return as_type(self._word(0, first, lanes), f"uint32x{lanes}")
 
+    def _read(self, dtype: str) -> _Words:
+        m0 = bind(self._word(1))
+        left, shift, some = (bind(self._byte(i)) for i in range(3))
+        zero, low, high = (bind(self._byte(i, dtype)) for i in range(3, _BYTES))
+        none = splat(0, "int32", LANES)
+        return _Words(left, bind(_even(m0)), bind(_odd(m0)), shift, some, bind(none - some), zero, low, high)
+
     def apply(self, sums: Expr, dtype: str) -> Expr:
         """8-bit result of int32x16 sums (bias included)."""
-        m0 = self._word(1)
-        left, shift, some = (self._byte(i) for i in range(3))
-        zero, low, high = (self._byte(i, dtype) for i in range(3, _BYTES))
-        wide = f"int64x{LANES}"
-        x = bind(tirx.shift_left(sums, left))
-        product = x.astype(wide) * m0.astype(wide) + splat(1 << 30, "int64", LANES)
-        p = bind(tirx.shift_right(product, splat(31, "int64", LANES)).astype(f"int32x{LANES}"))
-        negative = tirx.bitwise_and(
-            tirx.shift_right(p, splat(31, "int32", LANES)), splat(0, "int32", LANES) - some
-        )
-        y = tirx.shift_right(tirx.shift_right(p + negative, shift) + some, some)
-        y = tirx.min(tirx.max(y + zero, low), high)
+        if self._words is None:  # a store in between could change them, for all that the compiler knows
+            self._words = self._read(dtype)
+        w = self._words
+        x = bind(tirx.shift_left(sums, w.left))
+        p = bind(_high_product(x, w))
+        negative = tirx.bitwise_and(tirx.shift_right(p, splat(31, "int32", LANES)), w.minus_some)
+        y = tirx.shift_right(tirx.shift_right(p + negative, w.shift) + w.some, w.some)
+        y = tirx.min(tirx.max(y + w.zero, w.low), w.high)
         return y.astype(f"{dtype}x{LANES}")
 
     def finish(self, sums: Expr, out: str, dtype: str) -> Expr:
