@@ -49,6 +49,12 @@ def _draw(rng: np.random.Generator, kernel: Kernel) -> ConvLayer:
             shape |= {"kernel": (1, 1), "padding": (0, 0, 0, 0)}
             if rng.random() < 0.3:
                 shape |= {"in_hw": (1, 1), "batch": int(pick(1, 40))}
+    if kernel.operation == "taps":  # kernels in use, then any; strides that leave columns out
+        known = [(3, 3), (5, 5), (1, 3), (7, 7), (int(pick(1, 8)), int(pick(2, 9)))]
+        shape |= {
+            "kernel": known[pick(len(known))],
+            "stride": (int(pick(1, 5)), int(rng.choice([1, 1, 2, 4]))),
+        }
     if kernel.operation == "depthwise":
         cin = cout = groups = max(2, cin)
     weight = (cout, cin // groups, *shape["kernel"])

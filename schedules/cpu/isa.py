@@ -57,6 +57,10 @@ class Isa:
         name = {32: "llvm.x86.avx2.pmadd.ub.sw", 64: "llvm.x86.avx512.pmaddubs.w.512"}[self.width]
         return _call(f"int16x{self.width // 2}", name, unsigned, signed)
 
+    def add16(self, a: Expr, b: Expr) -> Expr:
+        """Sums of int16, saturating (the caller rules that out); LLVM leaves them in the order written."""
+        return _call(f"int16x{self.width // 2}", "llvm.sadd.sat", a, b)
+
     def add_pairs16(self, total: Expr, a: Expr, b: Expr) -> Expr:
         """``total`` (uint32) plus sums of two neighbouring products of int16, modulo 2^32."""
         dtype = f"uint32x{self.words}"

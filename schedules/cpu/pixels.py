@@ -117,6 +117,7 @@ def fill_padded(
     height, width = size
     (h, w), (top, left) = layer.in_hw, layer.padding[:2]
     bottom, right = min(top + h, height), min(left + w, width)
+    top, left = min(top, height), min(left, width)  # wide strides may never leave the border
 
     def run(y: Expr, first: int, last: int) -> None:
         if last > first:

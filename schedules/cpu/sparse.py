@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm._tvm import ir_builder, tirx
+from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.pixels import even_groups, fill_padded, pixel_source
+from sd_tvm.schedules.cpu.laid import LaidTaps, unsigned
+from sd_tvm.schedules.cpu.pixels import even_groups, pixel_source
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -106,7 +107,6 @@ class _Sparse:
         self.taps = layer.geometry.kind == "taps"
         self.flat_batch = not self.taps and prod(layer.out_hw) == 1
         oh, ow = layer.out_hw
-        self.padded = layer.reach
         #: (images, runs of pixels in each, pixels of a run)
         if self.taps:
             self.images, self.runs, self.run = layer.batch, oh, ow
@@ -121,8 +121,14 @@ class _Sparse:
             else 1
         )
         self.groups = even_groups(self.run, pixels)
-        #: Bytes of a laid out pixel (pointwise), or column of a row of the result (taps).
-        self.column = self.rows * (1 if self.taps else self.s)
+        self.laid = LaidTaps(layer, isa, self.blocks) if self.taps else None
+        #: Bytes in the laid out x from a pixel (taps: column) to the next, and so from a block of rows, an
+        #: element of them, a run of pixels.
+        self.column, self.block, self.element = self.rows * self.s, ROWS_PER_BLOCK, self.rows
+        self.line = self.run * self.column
+        if self.laid is not None:
+            self.column, self.block, self.line = LANES, self.laid.block, self.laid.row
+            self.element = layer.dilation[1] * LANES
         self.unit = LANES * _PAIR * 2
         self.weights = self.mbs * self.blocks * self.pairs * (1 + self.s) * self.unit
         self.whole = self.taps or self.weights > _MANY_WEIGHTS
@@ -160,28 +166,22 @@ class _Sparse:
                         self._group(laid, n, mb, i64(0), p0, size)
                 first += count * size
             return
-        columns = self.runs * self.padded[1] if self.taps else self.run
-        laid = scratch(columns * self.column, "uint8")
-        if self.taps:
-            self._rows_of_taps(laid, n)
+        if self.laid is not None:
+            laid = self.laid.fill(self.x, n)
         else:
+            laid = scratch(self.run * self.column, "uint8")
             with t.serial(i64(self.run)) as p:
                 self._pixel(laid, p, pixel_source(self.layer, self.flat_batch, n, p))
-        width, sw = (self.padded[1], self.layer.stride[1]) if self.taps else (self.run, 1)
+        sw = self.layer.stride[1] if self.taps else 1
         with t.serial(i64(self.mbs)) as mb, t.serial(i64(self.runs // self.together)) as y:
             first = 0
             run = bind(y * i64(self.together))
             for count, size in self.groups:
                 with t.serial(i64(count)) as g:
                     p0 = bind(i64(first) + g * i64(size))
-                    base = bind((run * i64(width) + p0 * i64(sw)) * i64(self.column))
+                    base = bind(run * i64(self.line) + p0 * i64(sw * self.column))
                     self._group(laid, n, mb, base, run * i64(self.run) + p0, size)
                 first += count * size
-
-    def _unsigned(self, value: Expr) -> Expr:
-        if self.layer.in_dtype == "uint8":
-            return value
-        return tirx.bitwise_xor(as_type(value, f"uint8x{LANES}"), splat(128, "uint8", LANES))
 
     def _pixel(self, laid: Buffer, pixel: Expr, source: Expr) -> None:
         """Element t of all rows side by side, for t = 0, 1, 2: every third channel."""
@@ -192,7 +192,7 @@ class _Sparse:
             for i in range(self.s):
                 if i < present:
                     at = source + (b * i64(self.s) + i64(i)) * i64(h * w)
-                    vectors.append(bind(self._unsigned(load(self.x, at * i64(LANES), LANES))))
+                    vectors.append(bind(unsigned(self.layer, load(self.x, at * i64(LANES), LANES), LANES)))
                 else:
                     vectors.append(splat(0, "uint8", LANES))
             for k in range(self.s):
@@ -207,53 +207,13 @@ class _Sparse:
         if rest:
             block(i64(full), rest)
 
-    def _rows_of_taps(self, laid: Buffer, n: Expr) -> None:
-        """For every row of the result and column of the padded image: rows (channel, ky) side by side."""
-        layer = self.layer
-        (kh, _), (sh, _), (dh, _) = layer.kernel, layer.stride, layer.dilation
-        height, width = self.padded
-        zero = layer.in_zero_point + (128 if layer.in_dtype == "int8" else 0)
-        plane = scratch(height * width * LANES, "uint8")
-
-        def border(at: Expr, count: int) -> None:
-            with t.serial(i64(count)) as i:
-                store(plane, (at + i) * i64(LANES), splat(zero, "uint8", LANES), LANES)
-
-        with t.serial(i64(self.cbs)) as cb:
-            image = (n * i64(self.cbs) + cb) * i64(prod(layer.in_hw))
-
-            def inside(at: Expr, source: Expr, image: Expr = image) -> None:
-                value = self._unsigned(load(self.x, (image + source) * i64(LANES), LANES))
-                store(plane, at * i64(LANES), value, LANES)
-
-            fill_padded(layer, self.padded, border, inside)
-            rows = LANES * kh
-            last_rows = self.layer.in_channels * kh - (self.cbs - 1) * rows
-            with t.serial(i64(self.runs)) as oy, t.serial(i64(width)) as xx:
-                vectors = [
-                    bind(load(plane, ((oy * i64(sh) + i64(ky * dh)) * i64(width) + xx) * i64(LANES), LANES))
-                    for ky in range(kh)
-                ]
-                to = bind((oy * i64(width) + xx) * i64(self.column) + cb * i64(rows))
-                for first in range(0, rows, LANES):
-                    lanes = [((first + i) % kh) * LANES + (first + i) // kh for i in range(LANES)]
-                    value = pick(vectors, lanes)
-                    if first < -(-last_rows // LANES) * LANES:
-                        store(laid, to + i64(first), value, LANES)
-                        continue
-                    # beyond the rows of the last block of channels
-                    with t.If(cb < i64(self.cbs - 1)), t.Then():
-                        store(laid, to + i64(first), value, LANES)
-
     def _group(self, laid: Buffer, n: Expr, mb: Expr, base: Expr, pixel: Expr, size: int) -> None:
         """Sixteen filters at ``size`` pixels of each run of the group, the first of them at ``base``."""
         layer, words32, halves = self.layer, self.isa.words, self.halves
         words = Requantizer(self.qp, mb)
-        sw = layer.stride[1]
+        sw = layer.stride[1] if self.taps else 1
         columns = [
-            (run * self.padded[1] + p * sw) if self.taps else p
-            for run in range(self.together)
-            for p in range(size)
+            run * self.line + p * sw * self.column for run in range(self.together) for p in range(size)
         ]
         acc = Registers(len(columns) * halves, "uint32", words32)
         for h in range(halves):
@@ -261,7 +221,7 @@ class _Sparse:
                 acc[p * halves + h] = words.bias(h * words32, words32)
         per_block = self.pairs * (1 + self.s) * self.unit
         with t.serial(i64(self.blocks)) as b:
-            at = bind(base + b * i64(ROWS_PER_BLOCK))
+            at = bind(base + b * i64(self.block))
             w = bind((mb * i64(self.blocks) + b) * i64(per_block))
             with t.serial(i64(self.pairs)) as pair:
                 for h in range(halves):
@@ -277,17 +237,16 @@ class _Sparse:
             store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
 
     def _pair(self, acc: Registers, laid: Buffer, at: Expr, w: Expr, columns: list[int], half: int) -> None:
-        """Two kept rows of the filters of a vector, at every pixel of the group."""
+        """Two kept rows of the filters of a vector, at every pixel of the group (``columns``: its bytes)."""
         width = self.isa.width
         offset = half * width
         index = bind(as_type(load(self.w, w + i64(offset), width), f"int8x{width}"))
-        step = self.layer.dilation[1] * self.column if self.taps else self.rows
         with t.serial(i64(self.s)) as k:
             weights = load(self.w, w + (k + i64(1)) * i64(self.unit) + i64(offset), width)
             weights = bind(as_type(weights, f"int16x{width // 2}"))
-            place = bind(at + k * i64(step))
+            place = bind(at + k * i64(self.element))
             for i, column in enumerate(columns):
-                table = load(laid, place + i64(column * self.column), LANES)
+                table = load(laid, place + i64(column), LANES)
                 table = repeat(as_type(table, f"int8x{LANES}"), LANES, width // LANES)
                 x = bind(as_type(self.isa.lookup(table, index), f"int16x{width // 2}"))
                 j = i * self.halves + half

@@ -17,19 +17,22 @@ from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.dense import build_dense, pack_dense
 from sd_tvm.schedules.cpu.dense8 import build_dense8, pack_dense8
 from sd_tvm.schedules.cpu.depthwise import build_depthwise, pack_depthwise
-from sd_tvm.schedules.cpu.gemv import Units, build_gemv, pack_bases, pack_codes
+from sd_tvm.schedules.cpu.gemv import Units, build_gemv, chain, pack_bases, pack_codes
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, Isa
 from sd_tvm.schedules.cpu.requant import quantisation_block
 from sd_tvm.schedules.cpu.sparse import build_sparse, pack_sparse
+from sd_tvm.schedules.cpu.taps import TapUnits, build_taps, pack_taps, pack_transforms
 from sd_tvm.weights.packing import unpack_raw, unpack_sd
 from sd_tvm.weights.rows import ROWS_PER_BLOCK
 from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight, Weight
 from sd_tvm.weights.verify import array_names
 
 Array = npt.NDArray[Any]
-Operation = Literal["gemv", "depthwise", "sparse", "conv8", "conv"]
+Operation = Literal["gemv", "depthwise", "taps", "sparse", "conv8", "conv"]
 #: Time of a product whose operand is picked by a shuffle, in products (seen on Zen 4, AVX2 and AVX-512).
 _PICK_COST = 1.5
+#: ... of a product of the basis with an int32 sum; of an int16 sum that is widened and added.
+_BASIS_COST, _WIDEN_COST = 1.5, 2.5
 _INT32_MAX, _INT16_MAX, _INT8_BASIS = 2**31 - 1, 2**15 - 1, 128
 #: Pattern of a row for a weight that is not in SD form.
 RAW = "int8"
@@ -43,9 +46,10 @@ class Kernel:
     Attributes
     ----------
     operation
-        ``gemv``: a dense layer at one pixel, from the codes. ``conv``: all input channels, any kernel size,
-        rebuilt int16 weights; ``conv8``: the same with int8 weights. ``sparse``: only the kept rows of N:16.
-        ``depthwise``: one input channel a filter, rebuilt int16 weights.
+        ``gemv``: a dense layer at one pixel, from the codes. ``taps``: a kernel of several columns, from the
+        codes. ``conv``: all input channels, any kernel size, rebuilt int16 weights; ``conv8``: the same with
+        int8 weights. ``sparse``: only the kept rows of N:16, rebuilt. ``depthwise``: one input channel a
+        filter, rebuilt int16 weights.
     patterns
         Patterns of the weight, ``int8`` for a raw one.
     max_code
@@ -55,7 +59,7 @@ class Kernel:
     block
         Filters x rows that one step of the inner loop takes.
     tile
-        Pixels whose sums stay in registers.
+        Pixels whose sums stay in registers (``taps``: columns, of rows of three elements).
     isa
         Instruction set.
     """
@@ -128,11 +132,48 @@ def _one_pixel(_: Kernel, layer: ConvLayer) -> str:
         return "more than one pixel"
     if layer.groups != 1:
         return "grouped"
-    if layer.geometry.rows * form.table.max_code * 255 > _INT32_MAX:
-        return "too many rows for int32 sums of codes"
     if form.pattern == "2:16" and form.basis_kind == "slice" and form.slice_rows % (2 * ROWS_PER_BLOCK):
         return "slices of an odd number of blocks"
+    return _sums_of_codes(layer)
+
+
+def _sums_of_codes(layer: ConvLayer) -> str:
+    assert layer.form is not None
+    if layer.geometry.rows * layer.form.table.max_code * 255 > _INT32_MAX:
+        return "too many rows for int32 sums of codes"
     return ""
+
+
+def _columns(kernel: Kernel, layer: ConvLayer) -> str:
+    form = layer.form
+    assert form is not None
+    if layer.groups != 1:
+        return "grouped"
+    if layer.geometry.kind != "taps":
+        return "a kernel of one column"
+    if form.n_slices(layer.geometry) > 1:
+        return "several bases a filter"
+    if _sums_of_columns(layer, kernel.isa) >= _products(layer):
+        return "too few rows, or windows too far apart, for sums of columns to pay"
+    return _sums_of_codes(layer)
+
+
+def _products(layer: ConvLayer) -> float:
+    """Time of a row of the result from rebuilt weights: products of vectors."""
+    assert layer.form is not None
+    geometry, keep = layer.geometry, ROWS_KEPT[layer.form.pattern]
+    if keep == ROWS_PER_BLOCK:
+        return layer.out_hw[1] * geometry.s * geometry.rows / 2
+    return layer.out_hw[1] * geometry.s * geometry.blocks * keep / 2 * _PICK_COST
+
+
+def _sums_of_columns(layer: ConvLayer, isa: Isa) -> float:
+    """The same from sums of columns: products of codes, and at every pixel those with the basis."""
+    assert layer.form is not None
+    units, s, ow = TapUnits(layer, isa), layer.geometry.s, layer.out_hw[1]
+    each = 1.0 if isa.dot else 1 + _WIDEN_COST / chain(layer.form)
+    products = layer.reach[1] * s * (units.steps * units.step[0] * each + 1)
+    return products + _BASIS_COST * ow * s * s
 
 
 def _fits_int16(layer: ConvLayer) -> str:
@@ -181,6 +222,16 @@ def _pack_gemv(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> l
     ]
 
 
+def _pack_taps(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+    weight = weight_of(layer, operands)
+    assert isinstance(weight, SDWeight)
+    return [
+        pack_taps(TapUnits(layer, kernel.isa), weight),
+        pack_transforms(layer, weight),
+        _unsigned(layer, weight, operands[-1]),
+    ]
+
+
 def _pack_sparse(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
     weight = weight_of(layer, operands)
     assert isinstance(weight, SDWeight)
@@ -218,6 +269,9 @@ _OPERATIONS: dict[Operation, _Operation] = {
         lambda k, layer, symbol: build_depthwise(layer, k.isa, k.tile, symbol),
         _rebuilt(pack_depthwise),
     ),
+    "taps": _Operation(
+        _columns, lambda k, layer, symbol: build_taps(layer, k.isa, k.tile, symbol), _pack_taps
+    ),
     "sparse": _Operation(
         _kept_rows, lambda k, layer, symbol: build_sparse(layer, k.isa, k.tile, symbol), _pack_sparse
     ),
@@ -241,6 +295,8 @@ KERNELS: tuple[Kernel, ...] = (
     *(Kernel("gemv", (p,), 64, _BASES, (8, 4), 1, AVX2) for p in _N16),
     Kernel("depthwise", _ANY, 64, (), (16, 1), 8, AVX512_VNNI),
     Kernel("depthwise", _ANY, 64, (), (16, 1), 5, AVX2),
+    Kernel("taps", _N16, 64, _BASES, (16, 4), 9, AVX512_VNNI),
+    Kernel("taps", _N16, 16, _BASES, (8, 4), 4, AVX2),
     Kernel("sparse", _KEPT, 64, (), (16, 2), 14, AVX512_VNNI),
     Kernel("sparse", _KEPT, 64, (), (16, 2), 6, AVX2),
     Kernel("conv8", (RAW,), 0, (), (16, 4), 28, AVX512_VNNI),

@@ -25,6 +25,12 @@ def splat(value: int, dtype: str, lanes: int) -> Expr:
     return tirx.Broadcast(tirx.const(value, dtype), lanes)
 
 
+def constant(values: Sequence[int], lanes: int) -> Expr:
+    """int8 constants (0 to 255 stand for their bytes), repeated to ``lanes`` lanes."""
+    signed = [tirx.const(v - 256 if v > 127 else v, "int8") for v in values]
+    return concat(signed * (lanes // len(signed)), 1)
+
+
 def load(buffer: Buffer, index: Expr, lanes: int) -> Expr:
     """``lanes`` neighbouring elements of a flat buffer."""
     return buffer[tirx.Ramp(index, i64(1), lanes)]
@@ -33,6 +39,12 @@ def load(buffer: Buffer, index: Expr, lanes: int) -> Expr:
 def store(buffer: Buffer, index: Expr, value: Expr, lanes: int) -> None:
     """Write ``lanes`` neighbouring elements of a flat buffer."""
     t.buffer_store(buffer, value, [tirx.Ramp(index, i64(1), lanes)])
+
+
+def prefetch(buffer: Buffer, index: Expr) -> None:
+    """Ask for the cache line of an element to be read; elements beyond the buffer do no harm."""
+    address = tirx.call_intrin("handle", "tirx.address_of", buffer[index])
+    t.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, 0, 3, 1))
 
 
 def repeat(value: Expr, lanes: int, times: int) -> Expr:

@@ -93,8 +93,9 @@ def test_choice() -> None:
     assert "depthwise: not depthwise" in why
     assert "conv: grouped" in why
     conv = ConvLayer("c", 1, 64, (4, 4), 32, (3, 3), form=WeightForm("4:16"), n_bases=32)
-    picked = [choose(replace(conv, in_channels=c), ISAS)[0] for c in (64, 2)]
-    assert [k and k.operation for k in picked] == ["sparse", "conv"]
+    sliced = replace(conv, form=WeightForm("4:16", basis_kind="slice", slice_rows=16), n_bases=32 * 12)
+    picked = [choose(case, ISAS)[0] for case in (conv, sliced, replace(conv, in_channels=2))]
+    assert [k and k.operation for k in picked] == ["taps", "sparse", "conv"]
     assert choose(dense, []) == (None, "the target has none of avx2, avx512vnni")
 
 

@@ -1,0 +1,139 @@
+"""x of a convolution laid out for weights whose rows are taps: (channel, ky) side by side, column by column.
+
+For every row of the result and block of 16 rows of the weight, the 16 bytes that each column of the padded
+image has for these rows; neighbouring columns are neighbours in memory. Bytes are unsigned: an int8 x has 128
+added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from sd_tvm._tvm import tirx
+from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.pixels import fill_padded
+from sd_tvm.schedules.cpu.vec import (
+    Buffer,
+    Expr,
+    as_type,
+    bind,
+    constant,
+    i64,
+    load,
+    scratch,
+    splat,
+    store,
+    t,
+)
+
+_ABSENT = 0x80  # index of a byte that a shuffle makes zero
+
+
+def unsigned(layer: ConvLayer, value: Expr, lanes: int) -> Expr:
+    """Bytes of x as uint8, 128 added to those of an int8 x."""
+    if layer.in_dtype == "uint8":
+        return value
+    return tirx.bitwise_xor(as_type(value, f"uint8x{lanes}"), splat(128, "uint8", lanes))
+
+
+def unsigned_zero(layer: ConvLayer) -> int:
+    """Zero point of x as :func:`unsigned` makes it."""
+    return layer.in_zero_point + (128 if layer.in_dtype == "int8" else 0)
+
+
+@dataclass(frozen=True)
+class LaidTaps:
+    """Layout of one image.
+
+    Attributes
+    ----------
+    layer
+        Rows of its weight are taps.
+    isa
+        Instruction set.
+    blocks
+        Blocks of 16 rows, at least those of the weight; bytes beyond the weight's rows mean nothing.
+    """
+
+    layer: ConvLayer
+    isa: Isa
+    blocks: int
+
+    @property
+    def _wide(self) -> int:
+        """Columns that are laid out at once."""
+        return self.isa.width // LANES
+
+    @property
+    def columns(self) -> int:
+        """Columns in memory: those of the padded image, up to a whole number of vectors."""
+        return -(-self.layer.reach[1] // self._wide) * self._wide
+
+    @property
+    def block(self) -> int:
+        """Bytes from a block of rows to the next."""
+        return self.columns * LANES
+
+    @property
+    def row(self) -> int:
+        """Bytes from a row of the result to the next."""
+        return self.blocks * self.block
+
+    def fill(self, x: Buffer, n: Expr) -> Buffer:
+        """Memory that holds image ``n`` of the flat buffer ``x``."""
+        layer, isa = self.layer, self.isa
+        (kh, _), (sh, _), (dh, _) = layer.kernel, layer.stride, layer.dilation
+        cbs, height, blocks = blocks16(layer.in_channels), layer.reach[0], layer.geometry.blocks
+        laid = scratch(layer.out_hw[0] * self.row, "uint8")
+        plane = scratch(height * self.block, "uint8")
+        zero = splat(unsigned_zero(layer), "uint8", LANES)
+        indices = [[bind(constant(i, isa.width)) for i in block] for block in _picked(kh)]
+
+        def border(at: Expr, count: int) -> None:
+            with t.serial(i64(count)) as i:
+                store(plane, (at + i) * i64(LANES), zero, LANES)
+
+        with t.serial(i64(cbs)) as cb:
+            image = (n * i64(cbs) + cb) * i64(prod(layer.in_hw))
+
+            def inside(at: Expr, source: Expr, image: Expr = image) -> None:
+                value = unsigned(layer, load(x, (image + source) * i64(LANES), LANES), LANES)
+                store(plane, at * i64(LANES), value, LANES)
+
+            fill_padded(layer, (height, self.columns), border, inside)
+            with t.serial(i64(layer.out_hw[0])) as oy, t.serial(i64(self.columns // self._wide)) as some:
+                at = bind(some * i64(isa.width))
+                vectors = [
+                    bind(load(plane, (oy * i64(sh) + i64(ky * dh)) * i64(self.block) + at, isa.width))
+                    for ky in range(kh)
+                ]
+                to = bind(oy * i64(self.row) + cb * i64(kh * self.block) + at)
+                for b, index in enumerate(indices):
+                    value = as_type(_pick(isa, vectors, index), f"uint8x{isa.width}")
+                    if (cbs - 1) * kh + b < blocks:
+                        store(laid, to + i64(b * self.block), value, isa.width)
+                        continue
+                    # beyond the rows of the last block of channels
+                    with t.If(cb < i64(cbs - 1)), t.Then():
+                        store(laid, to + i64(b * self.block), value, isa.width)
+        return laid
+
+
+def _picked(kh: int) -> list[list[list[int]]]:
+    """For each block of the rows of 16 channels and each ky: the channel of every row of this ky."""
+    rows = [divmod(r, kh) for r in range(LANES * kh)]
+    return [
+        [[c if k == ky else _ABSENT for c, k in rows[first : first + LANES]] for ky in range(kh)]
+        for first in range(0, LANES * kh, LANES)
+    ]
+
+
+def _pick(isa: Isa, vectors: list[Expr], indices: list[Expr]) -> Expr:
+    """Bytes of several vectors, each where its index is not :data:`_ABSENT`."""
+    out = None
+    for vector, index in zip(vectors, indices, strict=True):
+        value = isa.lookup(as_type(vector, f"int8x{isa.width}"), index)
+        out = value if out is None else tirx.bitwise_or(out, value)
+    return out
