@@ -34,6 +34,8 @@ from sd_tvm.schedules.cpu.vec import (
     i64,
     load,
     part,
+    pick,
+    prefetch,
     repeat,
     scratch,
     splat,
@@ -48,6 +50,8 @@ from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight, WeightForm
 _S = CHANNEL_ROW
 _SLOTS = 4
 _INT16_MAX = 32767
+#: Codes are asked for so many bytes before they are used: over the page at which a processor stops to do so.
+_AHEAD, _LINE = 4096, 64
 
 
 def chain(form: WeightForm) -> int:
@@ -86,8 +90,13 @@ class Units:
 
     @property
     def two_blocks(self) -> bool:
-        """Whether a unit holds two slots of two blocks (2:16): 16 lanes each, filter by filter."""
+        """Whether a unit holds two slots of two blocks (2:16)."""
         return self.form.pattern == "2:16"
+
+    @property
+    def apart(self) -> bool:
+        """Whether the slots of two blocks have 16 lanes each, so that one shuffle picks from both."""
+        return self.two_blocks and not self.isa.dot
 
     @property
     def blocks(self) -> int:
@@ -99,11 +108,6 @@ class Units:
     def slices(self) -> int:
         """Bases of a filter."""
         return self.form.n_slices(self.layer.geometry)
-
-    @property
-    def quads(self) -> bool:
-        """Whether four products are added at once."""
-        return self.isa.dot and not self.two_blocks
 
     @property
     def per_block(self) -> tuple[int, int]:
@@ -141,7 +145,7 @@ def pack_codes(units: Units, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uin
     taken = min(slots, nibbles.shape[1])
     padded[: nibbles.shape[0], :taken] = nibbles[:, :taken]
     shape = (-1, units.filters, units.count, _SLOTS, form.planes(_S))
-    if units.two_blocks:  # per 8 filters: block, filter, slot
+    if units.apart:  # per 8 filters: block, filter, slot
         split = padded.reshape(-1, units.filters // 8, 8, units.count, 2, 2, form.planes(_S))
         ordered = split.transpose(0, 3, 6, 1, 4, 2, 5)
     else:
@@ -261,7 +265,7 @@ class _Gemv:
 
     def _units(self, sums: Registers, at: Expr, unit: Expr, count: int) -> None:
         """Add ``count`` units; ``at`` counts units in memory, ``unit`` those of a filter."""
-        if self.units.quads:
+        if self.isa.dot:
             with t.serial(i64(count)) as j:
                 for i, (x, code) in enumerate(self._products(at + j, unit + j)):
                     sums[i] = self.isa.add_quads8(sums[i], x, code)
@@ -283,7 +287,7 @@ class _Gemv:
                 short[i] = short[i] + self.isa.pairs8(x, code)
         n = self.units.filters
         for i in range(_S * _S):
-            if not self.units.two_blocks:
+            if not self.units.apart:
                 ones = splat(1, "int16", self.isa.width // 2)
                 sums[i] = self.isa.add_pairs16(sums[i], short[i], ones)
                 continue
@@ -297,7 +301,10 @@ class _Gemv:
         """The nine pairs (x of t, code k) of a unit, in the order (k, t)."""
         units, lanes = self.units, self.isa.width
         indexed = units.form.indexed
-        nibbles = self._nibbles(bind(at * i64(units.bytes)))
+        first = bind(at * i64(units.bytes))
+        for line in range(0, units.bytes, _LINE):
+            prefetch(self.codes, first + i64(_AHEAD + line))
+        nibbles = self._nibbles(first)
         index = nibbles.pop(0) if indexed else None
         codes = [bind(self.isa.lookup(self.table, as_type(n, f"int8x{lanes}"))) for n in nibbles]
         xs = []
@@ -310,11 +317,19 @@ class _Gemv:
             per, blocks = units.per_block
             size = ROWS_PER_BLOCK * blocks
             block = tirx.floordiv(unit, i64(per)) if per > 1 else unit
-            table = as_type(load(self.xs, base + block * i64(size), size), f"int8x{size}")
-            xs.append(
-                bind(self.isa.lookup(repeat(table, size, lanes // size), as_type(index, f"int8x{lanes}")))
-            )
+            at = base + block * i64(size)
+            if units.two_blocks and not units.apart:
+                sides = [self._picked(at + i64(i * ROWS_PER_BLOCK), index, ROWS_PER_BLOCK) for i in range(2)]
+                xs.append(bind(pick(sides, [i + lanes * (i % _SLOTS // 2) for i in range(lanes)])))
+                continue
+            xs.append(bind(self._picked(at, index, size)))
         return [(xs[i % _S], codes[i // _S]) for i in range(_S * _S)]
+
+    def _picked(self, at: Expr, index: Expr, size: int) -> Expr:
+        """Bytes of ``size`` bytes of x from ``at`` on, repeated, at the rows' indices."""
+        lanes = self.isa.width
+        table = as_type(load(self.xs, at, size), f"int8x{size}")
+        return self.isa.lookup(repeat(table, size, lanes // size), as_type(index, f"int8x{lanes}"))
 
     def _nibbles(self, at: Expr) -> list[Expr]:
         """Planes of the unit at a byte, uint8 each."""
