@@ -45,7 +45,8 @@ def _draw(rng: np.random.Generator, kernel: Kernel) -> ConvLayer:
             "dilation": (int(pick(1, 3)), int(pick(1, 3))),
             "padding": tuple(int(p) for p in pick(0, 4, 4)),
         }
-        if kernel.operation in ("conv", "sparse") and rng.random() < 0.4:  # 1x1, and dense layers of a batch
+        pointwise = {"conv": 0.4, "conv8": 0.4, "sparse": 0.4, "gemm": 1.0}.get(kernel.operation, 0.0)
+        if rng.random() < pointwise:  # 1x1, and dense layers of a batch
             shape |= {"kernel": (1, 1), "padding": (0, 0, 0, 0)}
             if rng.random() < 0.3:
                 shape |= {"in_hw": (1, 1), "batch": int(pick(1, 40))}

@@ -17,6 +17,8 @@ from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.dense import build_dense, pack_dense
 from sd_tvm.schedules.cpu.dense8 import build_dense8, pack_dense8
 from sd_tvm.schedules.cpu.depthwise import build_depthwise, pack_depthwise
+from sd_tvm.schedules.cpu.gemm import build_gemm
+from sd_tvm.schedules.cpu.gemm import pack_bases as pack_filter_bases
 from sd_tvm.schedules.cpu.gemv import Units, build_gemv, chain, pack_bases, pack_codes
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, Isa
 from sd_tvm.schedules.cpu.requant import quantisation_block
@@ -28,7 +30,7 @@ from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight, Weight
 from sd_tvm.weights.verify import array_names
 
 Array = npt.NDArray[Any]
-Operation = Literal["gemv", "depthwise", "taps", "sparse", "conv8", "conv"]
+Operation = Literal["gemv", "gemm", "depthwise", "taps", "sparse", "conv8", "conv"]
 #: Time of a product whose operand is picked by a shuffle, in products (seen on Zen 4, AVX2 and AVX-512).
 _PICK_COST = 1.5
 #: ... of a product of the basis with an int32 sum; of an int16 sum that is widened and added.
@@ -176,6 +178,18 @@ def _sums_of_columns(layer: ConvLayer, isa: Isa) -> float:
     return products + _BASIS_COST * ow * s * s
 
 
+def _pixels(_: Kernel, layer: ConvLayer) -> str:
+    form = layer.form
+    assert form is not None
+    if layer.groups != 1:
+        return "grouped"
+    if layer.kernel != (1, 1) or any(layer.padding):
+        return "a kernel or padding"
+    if form.n_slices(layer.geometry) > 1:
+        return "several bases a filter"
+    return _sums_of_codes(layer)
+
+
 def _fits_int16(layer: ConvLayer) -> str:
     if layer.form is None:
         return ""
@@ -232,6 +246,16 @@ def _pack_taps(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> l
     ]
 
 
+def _pack_gemm(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+    weight = weight_of(layer, operands)
+    assert isinstance(weight, SDWeight)
+    return [
+        pack_taps(TapUnits(layer, kernel.isa), weight),
+        pack_filter_bases(weight),
+        _unsigned(layer, weight, operands[-1]),
+    ]
+
+
 def _pack_sparse(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
     weight = weight_of(layer, operands)
     assert isinstance(weight, SDWeight)
@@ -264,6 +288,9 @@ def _rebuilt(
 
 _OPERATIONS: dict[Operation, _Operation] = {
     "gemv": _Operation(_one_pixel, lambda k, layer, symbol: build_gemv(layer, k.isa, symbol), _pack_gemv),
+    "gemm": _Operation(
+        _pixels, lambda k, layer, symbol: build_gemm(layer, k.isa, k.tile, symbol), _pack_gemm
+    ),
     "depthwise": _Operation(
         _channel_each,
         lambda k, layer, symbol: build_depthwise(layer, k.isa, k.tile, symbol),
@@ -293,6 +320,7 @@ _ANY = (RAW, *_N16, "shared")
 KERNELS: tuple[Kernel, ...] = (
     *(Kernel("gemv", (p,), 64, _BASES, (16, 4), 1, AVX512_VNNI) for p in _N16),
     *(Kernel("gemv", (p,), 64, _BASES, (8, 4), 1, AVX2) for p in _N16),
+    Kernel("gemm", _KEPT, 64, _BASES, (16, 4), 3, AVX512_VNNI),
     Kernel("depthwise", _ANY, 64, (), (16, 1), 8, AVX512_VNNI),
     Kernel("depthwise", _ANY, 64, (), (16, 1), 5, AVX2),
     Kernel("taps", _N16, 64, _BASES, (16, 4), 9, AVX512_VNNI),

@@ -1,0 +1,167 @@
+"""Pointwise layers of many pixels, straight from the codes of N:16: sums first, the basis after them (VNNI).
+
+As in :mod:`sd_tvm.schedules.cpu.gemv`, T[k, t] = sum over kept rows of code[k] * x[t] needs no basis, and a
+pixel's result is the sum over k, t of B[k, t] * T[k, t]. What is multiplied for every row are bytes, four
+products at once; a filter's own rows are picked from a block of 16 by a byte shuffle, which all codes of a
+row share. Codes are looked up in the alphabet when a module is compiled. Sums are exact modulo 2^32.
+
+x is unsigned here: of an int8 x, 128 is added to every value, and 128 * sum(w) taken from the bias.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sd_tvm._tvm import ir_builder, tirx
+from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.guard import guarded
+from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.laid_pixels import LaidPixels
+from sd_tvm.schedules.cpu.pixels import even_groups
+from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
+from sd_tvm.schedules.cpu.taps import TapUnits
+from sd_tvm.schedules.cpu.vec import (
+    Buffer,
+    Expr,
+    Registers,
+    as_type,
+    bind,
+    flat,
+    i64,
+    load,
+    repeat,
+    scratch,
+    store,
+    t,
+)
+from sd_tvm.schedules.ops.tir import dims, mark_layer
+from sd_tvm.weights.rows import ROWS_PER_BLOCK
+from sd_tvm.weights.tensor import SDWeight
+
+#: Bytes of pixels that are laid out at once: they stay in the second-level cache for all filters.
+_LAID_BYTES = 1 << 18
+
+
+def pack_bases(weight: SDWeight) -> npt.NDArray[np.int8]:
+    """int8 (MB, S*S, 16): element (k, t) of the filters' bases, one basis a filter."""
+    m, _, s = weight.coef.shape
+    out = np.zeros((blocks16(m) * LANES, s * s), dtype=np.int8)
+    out[:m] = weight.basis[weight.basis_of_rows()[:, 0]].reshape(m, -1)
+    return np.ascontiguousarray(out.reshape(-1, LANES, s * s).transpose(0, 2, 1))
+
+
+def build_gemm(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
+    """PrimFunc of a layer. Operands: x, codes (as ``pack_taps`` makes them), bases, words, result.
+
+    Parameters
+    ----------
+    layer
+        Kernel 1x1 without padding or groups; pattern N:16 below 16:16, one basis a filter.
+    isa
+        Instruction set, one that adds four products at once.
+    pixels
+        Most pixels whose sums stay in registers.
+    symbol
+        Name of the function.
+    """
+    return _Gemm(layer, isa, pixels).build(symbol)
+
+
+class _Gemm:
+    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
+        self.layer, self.isa, self.pixels = layer, isa, pixels
+        self.units = TapUnits(layer, isa)
+        self.s, self.mbs = layer.geometry.s, blocks16(layer.out_channels)
+        self.laid = LaidPixels(layer, self.units.blocks)
+
+    def build(self, symbol: str) -> Any:
+        layer, mbs, s, shape = self.layer, self.mbs, self.s, self.units.shape
+        x_shape = (layer.batch, blocks16(layer.in_channels), *layer.in_hw, LANES)
+        out_shape = (layer.batch, mbs, *layer.out_hw, LANES)
+        kind = stored(layer.out, layer.out_dtype)
+        with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
+            t.func_name(symbol)
+            x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
+            codes = t.arg("codes", t.Buffer(dims(*shape), "uint8"))
+            bases = t.arg("bases", t.Buffer(dims(mbs, s * s, LANES), "int8"))
+            qp = t.arg("qp", t.Buffer(dims(mbs, BLOCK_BYTES), "uint8"))
+            out = t.arg("out", t.Buffer(dims(*out_shape), kind))
+            self.x = flat(x, prod(x_shape), layer.in_dtype)
+            self.codes = flat(codes, prod(shape), "uint8")
+            self.bases = flat(bases, mbs * s * s * LANES, "int8")
+            self.qp = flat(qp, mbs * BLOCK_BYTES, "uint8")
+            self.out = flat(out, prod(out_shape), kind)
+            with guarded(self.isa.features, symbol), t.serial(i64(self.laid.images)) as n:
+                self._image(n)
+        return mark_layer(frame.get(), symbol, layer)
+
+    def _image(self, n: Expr) -> None:
+        first = 0
+        for count, many in even_groups(self.laid.run, max(1, _LAID_BYTES // self.laid.pixel)):
+            laid = scratch(many * self.laid.pixel, "uint8")
+            with t.serial(i64(count)) as part:
+                p0 = bind(i64(first) + part * i64(many))
+                with t.serial(i64(many)) as p:
+                    self.laid.fill(laid, p, self.x, n, p0 + p)
+                with t.serial(i64(self.mbs)) as mb:
+                    self._filters(laid, n, mb, p0, many)
+            first += count * many
+
+    def _filters(self, laid: Buffer, n: Expr, mb: Expr, p0: Expr, many: int) -> None:
+        """Sixteen filters at all pixels that are laid out."""
+        first = 0
+        for count, size in even_groups(many, self.pixels):
+            with t.serial(i64(count)) as g:
+                p = bind(i64(first) + g * i64(size))
+                self._group(laid, n, mb, p, p0, size)
+            first += count * size
+
+    def _group(self, laid: Buffer, n: Expr, mb: Expr, p: Expr, p0: Expr, size: int) -> None:
+        squares = self.s * self.s
+        acc = Registers(size * squares, "uint32", LANES)
+        acc.clear()
+        codes = bind(mb * i64(prod(self.units.shape[1:])))
+        at = bind(p * i64(self.laid.pixel))
+        with t.serial(i64(self.units.steps)) as step:
+            self._step(acc, laid, codes, at, step, size)
+        words = Requantizer(self.qp, mb)
+        totals = [words.bias()] * size
+        for i in range(squares):
+            value = load(self.bases, (mb * i64(squares) + i64(i)) * i64(LANES), LANES)
+            basis = bind(as_type(value.astype(f"int32x{LANES}"), f"uint32x{LANES}"))
+            totals = [total + basis * acc[j * squares + i] for j, total in enumerate(totals)]
+        for j, total in enumerate(totals):
+            value = words.finish(bind(total), self.layer.out, self.layer.out_dtype)
+            store(self.out, self.laid.place(n, mb, p0 + p + i64(j)) * i64(LANES), value, LANES)
+
+    def _step(self, acc: Registers, laid: Buffer, codes: Expr, at: Expr, step: Expr, size: int) -> None:
+        """The units of a step, added to every pixel of the group."""
+        *_, units, vectors, width = self.units.shape
+        tables, s = self.units.tables, self.s
+        x0 = bind(at + step * i64(self.units.step[1] * ROWS_PER_BLOCK))
+        for unit in range(units):
+            first = bind(codes + (step * i64(units) + i64(unit)) * i64(vectors * width))
+            loaded = [
+                bind(as_type(load(self.codes, first + i64(i * width), width), f"int8x{width}"))
+                for i in range(vectors)
+            ]
+            for p in range(size):
+                for e in range(s):
+                    place = x0 + i64(p * self.laid.pixel + e * self.laid.element)
+                    x = bind(self._picked(laid, place, loaded[:tables]))
+                    for k in range(s):
+                        i = (p * s + k) * s + e
+                        acc[i] = self.isa.add_quads8(acc[i], x, loaded[tables + k])
+
+    def _picked(self, laid: Buffer, at: Expr, indices: list[Expr]) -> Expr:
+        """Bytes of an element of a pixel's rows, picked from a block for each vector of indices."""
+        out = None
+        for i, index in enumerate(indices):
+            table = as_type(load(laid, at + i64(i * ROWS_PER_BLOCK), LANES), f"int8x{LANES}")
+            value = self.isa.lookup(repeat(table, LANES, self.isa.width // LANES), index)
+            out = value if out is None else tirx.bitwise_or(out, value)
+        return out
