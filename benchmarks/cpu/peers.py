@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .measure import Contestant
+from .networks import Net
 
 Array = np.ndarray[Any, Any]
 Maker = Callable[[], Contestant]
@@ -68,14 +69,17 @@ def conv(m: int, c: int, size: int, kernel: int, rng: np.random.Generator) -> di
     }
 
 
-def efficientnet() -> dict[str, Maker]:
-    """EfficientNet-Lite0 whole, batch 1, float32 in and out."""
+def network(net: Net) -> dict[str, Maker]:
+    """A network whole, float32 in and out."""
+    fp32 = 4 * net.weights
     return {
-        "torch fp32": _torch_net,
-        "onnxruntime fp32": lambda: _ort(_net("fp32"), _image(), "fp32", 18_600_000),
-        "onnxruntime int8 (QDQ, static)": lambda: _ort(_net("int8"), _image(), "int8", 4_650_000),
-        "openvino fp32": lambda: _openvino(_net("fp32"), _image(), "fp32", 18_600_000),
-        "openvino int8 (the same QDQ)": lambda: _openvino(_net("int8"), _image(), "int8", 4_650_000),
+        "torch fp32": lambda: _torch_net(net),
+        "onnxruntime fp32": lambda: _ort(_net(net, "fp32"), net.example, "fp32", fp32),
+        "onnxruntime int8 (QDQ, static)": lambda: _ort(_net(net, "int8"), net.example, "int8", net.weights),
+        "openvino fp32": lambda: _openvino(_net(net, "fp32"), net.example, "fp32", fp32),
+        "openvino int8 (the same QDQ)": lambda: _openvino(
+            _net(net, "int8"), net.example, "int8", net.weights
+        ),
     }
 
 
@@ -107,16 +111,10 @@ def _torch_conv(w: Array, x: Array) -> Contestant:
     return Contestant("torch fp32", "fp32", call, w.nbytes)
 
 
-def _torch_net() -> Contestant:
-    from sd_tvm.models import efficientnet_lite0
-
+def _torch_net(net: Net) -> Contestant:
     torch = _torch()
-    model, value = efficientnet_lite0.build(), torch.from_numpy(_image())
-    return Contestant("torch fp32", "fp32", torch.inference_mode()(lambda: model(value)), 18_600_000)
-
-
-def _image() -> Array:
-    return np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
+    model, value = net.build(), torch.from_numpy(net.example)
+    return Contestant("torch fp32", "fp32", torch.inference_mode()(lambda: model(value)), 4 * net.weights)
 
 
 def _ort(model: bytes | Path, x: Array, kind: str, nbytes: int) -> Contestant:
@@ -224,43 +222,39 @@ def _onnx_qconv(w: Array, q: Array) -> bytes:
 _FOLDER: list[Any] = []
 
 
-def _net(kind: str) -> Path:
-    """ONNX file of EfficientNet-Lite0, float32 or quantised by onnxruntime (random data: speed only)."""
+def _net(net: Net, kind: str) -> Path:
+    """ONNX file of a network, float32 or quantised by onnxruntime (random data: speed only)."""
     if not _FOLDER:
         _FOLDER.append(tempfile.TemporaryDirectory())
     folder = Path(_FOLDER[0].name)
-    path, quantised = folder / "net.onnx", folder / "net-int8.onnx"
+    path, quantised = folder / f"{net.key}.onnx", folder / f"{net.key}-int8.onnx"
     if not path.exists():
-        from sd_tvm.models import efficientnet_lite0
-
         torch = _torch()
-        model = efficientnet_lite0.build()
-        if hasattr(model, "set_swish"):
-            model.set_swish(memory_efficient=False)
-        torch.onnx.export(model, (torch.from_numpy(_image()),), str(path), dynamo=False, opset_version=17)
+        value = (torch.from_numpy(net.example),)
+        torch.onnx.export(net.build(), value, str(path), dynamo=False, opset_version=17)
     if kind == "fp32":
         return path
     if not quantised.exists():
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
-        ready = folder / "net-ready.onnx"
+        ready = folder / f"{net.key}-ready.onnx"
         quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
         quantize_static(
-            str(ready), str(quantised), _Reader(str(ready)), quant_format=QuantFormat.QDQ,
+            str(ready), str(quantised), _Reader(str(ready), net.example), quant_format=QuantFormat.QDQ,
             per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         )  # fmt: skip
     return quantised
 
 
 class _Reader:
-    """Two random images: ranges do not change the speed."""
+    """Two random inputs: ranges do not change the speed."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, example: Array) -> None:
         import onnxruntime as ort
 
         name = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).get_inputs()[0].name
-        self._feeds: Iterator[dict[str, Array]] = iter([{name: _image()}, {name: 0.5 * _image()}])
+        self._feeds: Iterator[dict[str, Array]] = iter([{name: example}, {name: 0.5 * example}])
 
     def get_next(self) -> dict[str, Array] | None:
         """Next input, None at the end."""

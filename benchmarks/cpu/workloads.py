@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sd_tvm.schedules.cpu.isa import ISAS, Isa, features_of
 
 from . import ours, peers
 from .measure import Contestant
+from .networks import Net, networks
 
 
 @dataclass(frozen=True)
@@ -82,35 +84,36 @@ def _conv(m: int, c: int, size: int, kernel: int, patterns: tuple[str, ...]) -> 
     )
 
 
-def _network(preset: str, isa: Isa) -> Contestant:
+@cache
+def _calibrated(net: Net) -> Any:
     from sd_tvm.frontends import load_model
-    from sd_tvm.models import efficientnet_lite0
-    from sd_tvm.recipe import Recipe
-    from sd_tvm.relay_passes import Calibrate, Decompose, Partition
+    from sd_tvm.relay_passes import Calibrate
     from sd_tvm.relay_passes.pipeline import simplify
 
-    if not _CALIBRATED:
-        mod = tvm.transform.Sequential(simplify())(load_model("sd_tvm.models.efficientnet_lite0:model"))
-        _CALIBRATED.append(Calibrate(efficientnet_lite0.calibration_images(8))(mod))
-    if preset not in _INTEGER:
-        _INTEGER[preset] = Partition()(Decompose(Recipe.named(preset))(_CALIBRATED[0]))
-    example = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
-    built = ours.build_module(_INTEGER[preset], example, isa)
-    label = {"default": "SD 16:16", "int8": "int8"}.get(preset, preset.replace("sd-", "SD "))
+    mod = tvm.transform.Sequential(simplify())(load_model(net.build(), net.example))
+    whole = [np.repeat(x, net.shape[0], axis=0) for x in net.calibration()]
+    return Calibrate(whole)(mod)
+
+
+@cache
+def _integer(net: Net, label: str) -> Any:
+    from sd_tvm.relay_passes import Decompose, Partition
+
+    return Partition()(Decompose(net.recipes[label])(_calibrated(net)))
+
+
+def _ours_net(net: Net, label: str, isa: Isa) -> Contestant:
+    built = ours.build_module(_integer(net, label), net.example, isa)
     return Contestant(f"{label}, {isa.name}", "ours", built.call, built.weight_bytes)
 
 
-_CALIBRATED: list[Any] = []
-_INTEGER: dict[str, Any] = {}
-
-
-def _efficientnet() -> Workload:
+def _network(net: Net) -> Workload:
     makers: dict[str, peers.Maker] = {
-        f"{p} {isa.name}": (lambda p=p, isa=isa: _network(p, isa))
-        for p in ("default", "sd-4:16")
+        f"{label} {isa.name}": (lambda label=label, isa=isa: _ours_net(net, label, isa))
+        for label in net.recipes
         for isa in host_isas()
     }
-    return Workload("EfficientNet-Lite0 batch 1", "network", False, lambda: (makers, peers.efficientnet()))
+    return Workload(net.name, "network", False, lambda: (makers, peers.network(net)))
 
 
 def workloads() -> Iterator[Workload]:
@@ -123,4 +126,5 @@ def workloads() -> Iterator[Workload]:
     for c, size in ((64, 56), (256, 14), (512, 7)):
         yield _conv(c, c, size, 3, ("4:16", "16:16", "int8"))
     yield _conv(64, 256, 56, 1, ("4:16", "16:16", "int8"))
-    yield _efficientnet()
+    for net in networks():
+        yield _network(net)
