@@ -1,9 +1,9 @@
-"""Convolutions over all input channels with int8 weights: four products of bytes are added at once (VNNI).
+"""Convolutions over all input channels with int8 weights: four products of bytes are added at once.
 
 x is read as it lies in memory, sixteen channels of a pixel side by side; four of them are broadcast to
 sixteen filters. Sums are exact modulo 2^32.
 
-x is unsigned here: of an int8 x, 128 is added to every value, and 128 * sum(w) taken from the bias.
+x is what the instruction set multiplies, unsigned or signed (:mod:`sd_tvm.schedules.cpu.operand`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import Tiles, fill_padded
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
@@ -26,6 +27,7 @@ from sd_tvm.schedules.cpu.vec import (
     Registers,
     as_type,
     bind,
+    concat,
     flat,
     i64,
     load,
@@ -76,7 +78,8 @@ def build_dense8(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
 
 class _Dense8:
     def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
-        self.layer, self.isa = layer, isa
+        self.layer, self.isa, self.operand = layer, isa, Operand(layer, isa.operand)
+        self.halves = LANES // isa.words
         self.cbs, self.mbs = blocks16(layer.in_channels), blocks16(layer.out_channels)
         self.quads = -(-layer.in_channels // _QUAD)
         pointwise = layer.kernel == (1, 1) and not any(layer.padding)
@@ -118,34 +121,30 @@ class _Dense8:
                         self._image(n)
         return mark_layer(frame.get(), symbol, layer)
 
-    def _unsigned(self, value: Expr) -> Expr:
-        if self.layer.in_dtype == "uint8":
-            return value
-        return tirx.bitwise_xor(as_type(value, f"uint8x{LANES}"), splat(128, "uint8", LANES))
-
     def _images(self, count: int) -> None:
         """Images of one pixel: they are the columns."""
         source = self.x
-        if self.layer.in_dtype == "int8":
+        if self.operand.shift:
             source = scratch(count * self.cbs * LANES, "uint8")
             self._copy(source, i64(0), count * self.cbs)
         self._tiles(source, i64(0), i64(0))
 
     def _copy(self, to: Buffer, first: Expr, blocks: int) -> None:
         with t.serial(i64(blocks)) as i:
-            store(to, i * i64(LANES), self._unsigned(load(self.x, (first + i) * i64(LANES), LANES)), LANES)
+            value = self.operand.of(load(self.x, (first + i) * i64(LANES), LANES), LANES)
+            store(to, i * i64(LANES), value, LANES)
 
     def _image(self, n: Expr) -> None:
         layer, plane = self.layer, prod(self.layer.in_hw)
         image = bind(n * i64(self.cbs * plane))
-        if not self.padded and layer.in_dtype == "uint8":
+        if not self.padded and not self.operand.shift:
             self._tiles(self.x, image, n)
             return
         source = scratch(self.cbs * prod(self.hw) * LANES, "uint8")
         if not self.padded:
             self._copy(source, image, self.cbs * plane)
         else:
-            zero = layer.in_zero_point + (128 if layer.in_dtype == "int8" else 0)
+            zero = self.operand.zero_byte
             with t.serial(i64(self.cbs)) as cb:
                 to, start = cb * i64(prod(self.hw)), image + cb * i64(plane)
 
@@ -154,7 +153,7 @@ class _Dense8:
                         store(source, (to + at + i) * i64(LANES), splat(zero, "uint8", LANES), LANES)
 
                 def inside(at: Expr, pixel: Expr, to: Expr = to, start: Expr = start) -> None:
-                    value = self._unsigned(load(self.x, (start + pixel) * i64(LANES), LANES))
+                    value = self.operand.of(load(self.x, (start + pixel) * i64(LANES), LANES), LANES)
                     store(source, (to + at) * i64(LANES), value, LANES)
 
                 fill_padded(layer, self.hw, border, inside)
@@ -190,10 +189,11 @@ class _Dense8:
         else:
             offsets = [row * sh * width + column * sw for row in range(size[0]) for column in range(size[1])]
         words = Requantizer(self.qp, mb)
-        acc = Registers(len(offsets), "uint32", LANES)
-        bias = words.bias()
-        for i in range(len(offsets)):
-            acc[i] = bias
+        acc = Registers(len(offsets) * self.halves, "uint32", self.isa.words)
+        for h in range(self.halves):
+            bias = words.bias(h * self.isa.words, self.isa.words)
+            for i in range(len(offsets)):
+                acc[i * self.halves + h] = bias
         block = 1 if self.flat_batch else prod(self.hw)
         tap_bytes = self.quads * LANES * _QUAD
         with t.serial(i64(kh)) as ky, t.serial(i64(kw)) as kx:
@@ -211,16 +211,21 @@ class _Dense8:
                 place = place * i64(self.mbs) + mb
             else:
                 place = (n * i64(self.mbs) + mb) * i64(prod(layer.out_hw)) + place
-            store(self.out, place * i64(LANES), words.finish(acc[i], layer.out, layer.out_dtype), LANES)
+            total = concat([acc[i * self.halves + h] for h in range(self.halves)], self.isa.words)
+            store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
 
     def _quads(
         self, acc: Registers, source: Buffer, at: Expr, w: Expr, cb: Expr, offsets: list[int], count: int
     ) -> None:
         """``count`` times four channels of a block of sixteen, added to every pixel of the tile."""
-        vector = LANES * _QUAD
+        width = self.isa.width
         for q in range(count):
-            weight = bind(load(self.w, w + (cb * i64(_QUADS) + i64(q)) * i64(vector), vector))
+            first = w + (cb * i64(_QUADS) + i64(q)) * i64(LANES * _QUAD)
+            weights = [bind(load(self.w, first + i64(h * width), width)) for h in range(self.halves)]
             for i, offset in enumerate(offsets):
                 four = load(source, (at + i64(offset)) * i64(LANES) + i64(q * _QUAD), _QUAD)
-                x = bind(as_type(tirx.Broadcast(as_type(four, "int32"), LANES), f"uint8x{vector}"))
-                acc[i] = self.isa.add_quads8(acc[i], x, weight)
+                x = tirx.Broadcast(as_type(four, "int32"), self.isa.words)
+                x = bind(as_type(x, f"{self.isa.operand}x{width}"))
+                for h, weight in enumerate(weights):
+                    j = i * self.halves + h
+                    acc[j] = self.isa.add_quads8(acc[j], x, weight)

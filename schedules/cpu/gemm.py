@@ -1,11 +1,11 @@
-"""Pointwise layers of many pixels, straight from the codes of N:16: sums first, the basis after them (VNNI).
+"""Pointwise layers of many pixels, straight from the codes of N:16: sums first, the basis after them.
 
 As in :mod:`sd_tvm.schedules.cpu.gemv`, T[k, t] = sum over kept rows of code[k] * x[t] needs no basis, and a
 pixel's result is the sum over k, t of B[k, t] * T[k, t]. What is multiplied for every row are bytes, four
 products at once; a filter's own rows are picked from a block of 16 by a byte shuffle, which all codes of a
 row share. Codes are looked up in the alphabet when a module is compiled. Sums are exact modulo 2^32.
 
-x is unsigned here: of an int8 x, 128 is added to every value, and 128 * sum(w) taken from the bias.
+x is what the instruction set multiplies, unsigned or signed (:mod:`sd_tvm.schedules.cpu.operand`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.laid_pixels import LaidPixels
+from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import even_groups
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.taps import TapUnits
@@ -30,6 +31,7 @@ from sd_tvm.schedules.cpu.vec import (
     Registers,
     as_type,
     bind,
+    concat,
     flat,
     i64,
     load,
@@ -76,7 +78,7 @@ class _Gemm:
         self.layer, self.isa, self.pixels = layer, isa, pixels
         self.units = TapUnits(layer, isa)
         self.s, self.mbs = layer.geometry.s, blocks16(layer.out_channels)
-        self.laid = LaidPixels(layer, self.units.blocks)
+        self.laid = LaidPixels(Operand(layer, isa.operand), self.units.blocks)
 
     def build(self, symbol: str) -> Any:
         layer, mbs, s, shape = self.layer, self.mbs, self.s, self.units.shape
@@ -122,21 +124,31 @@ class _Gemm:
 
     def _group(self, laid: Buffer, n: Expr, mb: Expr, p: Expr, p0: Expr, size: int) -> None:
         squares = self.s * self.s
-        acc = Registers(size * squares, "uint32", LANES)
-        acc.clear()
-        codes = bind(mb * i64(prod(self.units.shape[1:])))
+        acc = Registers(size * squares, "uint32", self.isa.words)
         at = bind(p * i64(self.laid.pixel))
-        with t.serial(i64(self.units.steps)) as step:
-            self._step(acc, laid, codes, at, step, size)
         words = Requantizer(self.qp, mb)
-        totals = [words.bias()] * size
-        for i in range(squares):
-            value = load(self.bases, (mb * i64(squares) + i64(i)) * i64(LANES), LANES)
-            basis = bind(as_type(value.astype(f"int32x{LANES}"), f"uint32x{LANES}"))
-            totals = [total + basis * acc[j * squares + i] for j, total in enumerate(totals)]
-        for j, total in enumerate(totals):
+        parts: list[list[Expr]] = []
+        for half in range(self.units.halves):
+            acc.clear()
+            codes = bind((mb * i64(self.units.halves) + i64(half)) * i64(prod(self.units.shape[2:])))
+            with t.serial(i64(self.units.steps)) as step:
+                self._step(acc, laid, codes, at, step, size)
+            parts.append(self._sums(acc, words, mb, half, size))
+        for j in range(size):
+            total = concat([sums[j] for sums in parts], self.isa.words)
             value = words.finish(bind(total), self.layer.out, self.layer.out_dtype)
             store(self.out, self.laid.place(n, mb, p0 + p + i64(j)) * i64(LANES), value, LANES)
+
+    def _sums(self, acc: Registers, words: Requantizer, mb: Expr, half: int, size: int) -> list[Expr]:
+        """What the filters of a vector sum up to at each pixel, bias included."""
+        squares, lanes = self.s * self.s, self.isa.words
+        totals = [words.bias(half * lanes, lanes)] * size
+        for i in range(squares):
+            at = (mb * i64(squares) + i64(i)) * i64(LANES) + i64(half * lanes)
+            value = load(self.bases, at, lanes).astype(f"int32x{lanes}")
+            basis = bind(as_type(value, f"uint32x{lanes}"))
+            totals = [total + basis * acc[j * squares + i] for j, total in enumerate(totals)]
+        return [bind(total) for total in totals]
 
     def _step(self, acc: Registers, laid: Buffer, codes: Expr, at: Expr, step: Expr, size: int) -> None:
         """The units of a step, added to every pixel of the group."""

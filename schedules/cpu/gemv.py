@@ -5,9 +5,9 @@ filter's result is sum over k, t of B[k, t] * T[k, t]: exact integers, and the b
 
 Codes are looked up in the alphabet's 16 entries and x by the row's index in its block of 16, both with one
 byte shuffle. Products of bytes are added in pairs; as |x| <= 255 and codes are bounded, ``chain`` results add
-up in int16 without overflow for any input. VNNI adds four products to int32 at once instead.
+up in int16 without overflow for any input. VNNI and NEON add four products to int32 at once instead.
 
-x is unsigned here: of an int8 x, 128 is added to every value, and 128 * sum(w) taken from the bias.
+x is what the instruction set multiplies, unsigned or signed (:mod:`sd_tvm.schedules.cpu.operand`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -224,13 +225,11 @@ class _Gemv:
         return mark_layer(frame.get(), symbol, layer)
 
     def _planes(self, x: Buffer) -> None:
-        """Element t of every row side by side, unsigned; zero beyond the channels."""
-        channels = self.layer.in_channels
+        """Element t of every row side by side; zero beyond the channels."""
+        channels, operand = self.layer.in_channels, Operand(self.layer, self.isa.operand)
 
         def byte(at: Expr) -> Expr:
-            if self.layer.in_dtype == "uint8":
-                return x[at]
-            return tirx.bitwise_xor(as_type(x[at], "uint8"), tirx.const(128, "uint8"))
+            return operand.of(x[at], 1)
 
         whole = channels // _S
         with t.serial(i64(whole)) as r:

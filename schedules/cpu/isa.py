@@ -5,16 +5,18 @@ An instruction is an LLVM intrinsic, so a kernel is TensorIR from end to end and
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 from sd_tvm._tvm import tirx, tvm
+from sd_tvm.schedules.cpu.vec import as_type, pick
 
 Expr = Any
 
 
 @dataclass(frozen=True)
-class Isa:
+class Isa(ABC):
     """One instruction set.
 
     Attributes
@@ -28,7 +30,14 @@ class Isa:
     cpu
         Least processor that has them, as LLVM names it.
     dot
-        Whether products are added to int32 in one instruction (VNNI).
+        Whether four products of bytes are added to int32 in one instruction.
+    archs
+        How LLVM's triples of its architecture begin.
+    triple
+        One of them; empty: this machine's.
+    operand
+        Type of the bytes of x in products of bytes; codes and weights are int8
+        (:mod:`sd_tvm.schedules.cpu.operand`).
     """
 
     name: str
@@ -36,33 +45,63 @@ class Isa:
     width: int
     cpu: str
     dot: bool = False
+    archs: tuple[str, ...] = ("x86_64", "amd64")
+    triple: str = ""
+    operand: str = "uint8"
 
     @property
     def target(self) -> dict[str, Any]:
         """TVM target of the least processor that has this instruction set."""
-        return {"kind": "llvm", "mcpu": self.cpu, "mattr": [f"+{f}" for f in self.features]}
+        where = {"mtriple": self.triple} if self.triple else {}
+        return {"kind": "llvm", "mcpu": self.cpu, "mattr": [f"+{f}" for f in self.features], **where}
 
     @property
     def words(self) -> int:
         """int32 lanes of a vector."""
         return self.width // 4
 
+    @abstractmethod
     def lookup(self, table: Expr, index: Expr) -> Expr:
         """Bytes of ``table`` (each 16 bytes of the vector its own) at ``index``; 0 where bit 7 is set."""
-        name = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}[self.width]
-        return _call(f"int8x{self.width}", name, table, index)
 
-    def pairs8(self, unsigned: Expr, signed: Expr) -> Expr:
-        """int16: sums of two neighbouring products of bytes, saturating (the caller rules that out)."""
-        name = {32: "llvm.x86.avx2.pmadd.ub.sw", 64: "llvm.x86.avx512.pmaddubs.w.512"}[self.width]
-        return _call(f"int16x{self.width // 2}", name, unsigned, signed)
+    @abstractmethod
+    def add_pairs16(self, total: Expr, a: Expr, b: Expr) -> Expr:
+        """``total`` (uint32) plus sums of two neighbouring products of int16, modulo 2^32."""
+
+    @abstractmethod
+    def add_quads8(self, total: Expr, x: Expr, signed: Expr) -> Expr:
+        """``total`` (uint32) plus sums of four neighbouring products of bytes, modulo 2^32.
+
+        With ``dot`` only. Bytes of ``x`` are of type :attr:`operand`.
+        """
+
+    @abstractmethod
+    def pairs8(self, x: Expr, signed: Expr) -> Expr:
+        """int16: sums of two neighbouring products of bytes, saturating (the caller rules that out).
+
+        Without ``dot`` only. Bytes of ``x`` are of type :attr:`operand`.
+        """
 
     def add16(self, a: Expr, b: Expr) -> Expr:
         """Sums of int16, saturating (the caller rules that out); LLVM leaves them in the order written."""
         return _call(f"int16x{self.width // 2}", "llvm.sadd.sat", a, b)
 
+
+class X86(Isa):
+    """AVX2 (32 bytes), or AVX-512 with VNNI (64 bytes)."""
+
+    def lookup(self, table: Expr, index: Expr) -> Expr:
+        """As :meth:`Isa.lookup`."""
+        name = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}[self.width]
+        return _call(f"int8x{self.width}", name, table, index)
+
+    def pairs8(self, x: Expr, signed: Expr) -> Expr:
+        """As :meth:`Isa.pairs8`."""
+        name = {32: "llvm.x86.avx2.pmadd.ub.sw", 64: "llvm.x86.avx512.pmaddubs.w.512"}[self.width]
+        return _call(f"int16x{self.width // 2}", name, x, signed)
+
     def add_pairs16(self, total: Expr, a: Expr, b: Expr) -> Expr:
-        """``total`` (uint32) plus sums of two neighbouring products of int16, modulo 2^32."""
+        """As :meth:`Isa.add_pairs16`."""
         dtype = f"uint32x{self.words}"
         if self.dot:
             # LLVM names int16 operands as they are; the result wraps
@@ -70,28 +109,66 @@ class Isa:
         name = {32: "llvm.x86.avx2.pmadd.wd", 64: "llvm.x86.avx512.pmaddw.d.512"}[self.width]
         return total + _call(dtype, name, a, b)
 
-    def add_quads8(self, total: Expr, unsigned: Expr, signed: Expr) -> Expr:
-        """``total`` (uint32) plus sums of four neighbouring products of bytes, modulo 2^32. VNNI only."""
-        return _call(f"uint32x{self.words}", "llvm.x86.avx512.vpdpbusd.512", total, unsigned, signed)
+    def add_quads8(self, total: Expr, x: Expr, signed: Expr) -> Expr:
+        """As :meth:`Isa.add_quads8`."""
+        return _call(f"uint32x{self.words}", "llvm.x86.avx512.vpdpbusd.512", total, x, signed)
+
+
+class Neon(Isa):
+    """AArch64's 16 bytes, with the dot product of ARMv8.2."""
+
+    def lookup(self, table: Expr, index: Expr) -> Expr:
+        """As :meth:`Isa.lookup`."""
+        return _call("int8x16", "llvm.aarch64.neon.tbl1.v16i8", table, index)
+
+    def pairs8(self, x: Expr, signed: Expr) -> Expr:
+        """As :meth:`Isa.pairs8`."""
+        raise NotImplementedError("kernels add four products at once here")
+
+    def add_pairs16(self, total: Expr, a: Expr, b: Expr) -> Expr:
+        """As :meth:`Isa.add_pairs16`."""
+        # even and odd lanes apart: each is one widening multiply-accumulate
+        for first in range(2):
+            lanes = range(first, 2 * self.words, 2)
+            x, y = (pick([v], lanes).astype(f"int32x{self.words}") for v in (a, b))
+            total = total + as_type(x * y, f"uint32x{self.words}")
+        return total
+
+    def add_quads8(self, total: Expr, x: Expr, signed: Expr) -> Expr:
+        """As :meth:`Isa.add_quads8`."""
+        return _call("uint32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", total, x, signed)
 
 
 def _call(dtype: str, name: str, *args: Expr) -> Expr:
     return tirx.call_llvm_pure_intrin(dtype, name, *args)
 
 
-AVX2 = Isa("avx2", ("avx2",), 32, "x86-64-v3")
-AVX512_VNNI = Isa(
+AVX2 = X86("avx2", ("avx2",), 32, "x86-64-v3")
+AVX512_VNNI = X86(
     "avx512vnni", ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"), 64, "x86-64-v4", dot=True
 )
+NEON_DOT = Neon(
+    "neondot",
+    ("neon", "dotprod"),
+    16,
+    "cortex-a76",
+    dot=True,
+    archs=("aarch64", "arm64"),
+    triple="aarch64-linux-gnu",
+    operand="int8",
+)
 
-#: Best first.
-ISAS: tuple[Isa, ...] = (AVX512_VNNI, AVX2)
+#: Best first, within an architecture.
+ISAS: tuple[Isa, ...] = (AVX512_VNNI, AVX2, NEON_DOT)
 
 
 def available(target: Any) -> tuple[Isa, ...]:
     """Instruction sets that a TVM target has, best first; none for a target without features we know."""
     features = features_of(target)
-    return tuple(isa for isa in ISAS if features.issuperset(isa.features))
+    if not features:
+        return ()
+    arch = str(target.attrs["mtriple"]).partition("-")[0]
+    return tuple(isa for isa in ISAS if arch in isa.archs and features.issuperset(isa.features))
 
 
 def features_of(target: Any) -> set[str]:

@@ -1,8 +1,7 @@
 """x of a convolution laid out for weights whose rows are taps: (channel, ky) side by side, column by column.
 
 For every row of the result and block of 16 rows of the weight, the 16 bytes that each column of the padded
-image has for these rows; neighbouring columns are neighbours in memory. Bytes are unsigned: an int8 x has 128
-added.
+image has for these rows; neighbouring columns are neighbours in memory.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from math import prod
 from sd_tvm._tvm import tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import fill_padded
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -31,35 +31,28 @@ from sd_tvm.schedules.cpu.vec import (
 _ABSENT = 0x80  # index of a byte that a shuffle makes zero
 
 
-def unsigned(layer: ConvLayer, value: Expr, lanes: int) -> Expr:
-    """Bytes of x as uint8, 128 added to those of an int8 x."""
-    if layer.in_dtype == "uint8":
-        return value
-    return tirx.bitwise_xor(as_type(value, f"uint8x{lanes}"), splat(128, "uint8", lanes))
-
-
-def unsigned_zero(layer: ConvLayer) -> int:
-    """Zero point of x as :func:`unsigned` makes it."""
-    return layer.in_zero_point + (128 if layer.in_dtype == "int8" else 0)
-
-
 @dataclass(frozen=True)
 class LaidTaps:
     """Layout of one image.
 
     Attributes
     ----------
-    layer
-        Rows of its weight are taps.
+    operand
+        What is laid out; rows of the layer's weight are taps.
     isa
         Instruction set.
     blocks
         Blocks of 16 rows, at least those of the weight; bytes beyond the weight's rows mean nothing.
     """
 
-    layer: ConvLayer
+    operand: Operand
     isa: Isa
     blocks: int
+
+    @property
+    def layer(self) -> ConvLayer:
+        """The layer."""
+        return self.operand.layer
 
     @property
     def _wide(self) -> int:
@@ -88,7 +81,7 @@ class LaidTaps:
         cbs, height, blocks = blocks16(layer.in_channels), layer.reach[0], layer.geometry.blocks
         laid = scratch(layer.out_hw[0] * self.row, "uint8")
         plane = scratch(height * self.block, "uint8")
-        zero = splat(unsigned_zero(layer), "uint8", LANES)
+        zero = splat(self.operand.zero_byte, "uint8", LANES)
         indices = [[bind(constant(i, isa.width)) for i in block] for block in _picked(kh)]
 
         def border(at: Expr, count: int) -> None:
@@ -99,7 +92,7 @@ class LaidTaps:
             image = (n * i64(cbs) + cb) * i64(prod(layer.in_hw))
 
             def inside(at: Expr, source: Expr, image: Expr = image) -> None:
-                value = unsigned(layer, load(x, (image + source) * i64(LANES), LANES), LANES)
+                value = self.operand.of(load(x, (image + source) * i64(LANES), LANES), LANES)
                 store(plane, at * i64(LANES), value, LANES)
 
             fill_padded(layer, (height, self.columns), border, inside)

@@ -1,7 +1,7 @@
 """x of a pointwise layer laid out for rows of three channels: element t of all rows side by side.
 
-For every pixel and t = 0, 1, 2, every third channel from t on, in blocks of 16; bytes are unsigned: an int8 x
-has 128 added. Channels that a row has beyond those of x are zero: codes there need not be.
+For every pixel and t = 0, 1, 2, every third channel from t on, in blocks of 16. Channels that a row has
+beyond those of x are zero: codes there need not be.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from sd_tvm.layers import LANES, ConvLayer, blocks16
-from sd_tvm.schedules.cpu.laid import unsigned
+from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import pixel_source
 from sd_tvm.schedules.cpu.vec import Buffer, Expr, bind, i64, load, pick, splat, store, t
 from sd_tvm.weights.rows import ROWS_PER_BLOCK
@@ -22,14 +22,19 @@ class LaidPixels:
 
     Attributes
     ----------
-    layer
-        Kernel 1x1, no padding, no groups.
+    operand
+        What is laid out; the layer has a kernel 1x1, no padding, no groups.
     blocks
         Blocks of 16 rows, at least those of the weight; those beyond them mean nothing.
     """
 
-    layer: ConvLayer
+    operand: Operand
     blocks: int
+
+    @property
+    def layer(self) -> ConvLayer:
+        """The layer."""
+        return self.operand.layer
 
     @property
     def element(self) -> int:
@@ -74,7 +79,7 @@ class LaidPixels:
             vectors = []
             for i in range(-(-channels // LANES)):
                 at = source + (b * i64(s) + i64(i)) * i64(plane)
-                vectors.append(bind(unsigned(layer, load(x, at * i64(LANES), LANES), LANES)))
+                vectors.append(bind(self.operand.of(load(x, at * i64(LANES), LANES), LANES)))
             vectors.append(splat(0, "uint8", LANES))
             absent = LANES * (len(vectors) - 1)
             for k in range(s):

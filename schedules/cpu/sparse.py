@@ -5,7 +5,7 @@ one element of a block of rows meets are 16 neighbouring bytes; a byte shuffle w
 picks each filter's own, widened to int16 on the way (an index with bit 7 set gives zero). Sums of pairs of
 int16 products are exact in int32 for every code, basis and activation.
 
-x is unsigned here: of an int8 x, 128 is added to every value, and 128 * sum(w) taken from the bias.
+Bytes of x are widened with zeros, so they are unsigned on every instruction set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.laid import LaidTaps, unsigned
+from sd_tvm.schedules.cpu.laid import LaidTaps
+from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import even_groups, pixel_source
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
@@ -47,6 +48,8 @@ from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight
 #: More bytes of weights than this: all of x is laid out first, and a block of filters meets all its pixels.
 _MANY_WEIGHTS = 1 << 18
 _PAIR = 2
+#: Type of the bytes of x.
+BYTES = "uint8"
 _ZERO_INDEX = 0x80
 
 
@@ -98,7 +101,7 @@ def build_sparse(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
 class _Sparse:
     def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
         assert layer.form is not None
-        self.layer, self.isa = layer, isa
+        self.layer, self.isa, self.operand = layer, isa, Operand(layer, BYTES)
         self.halves = LANES // isa.words
         self.s, self.blocks = layer.geometry.s, layer.geometry.blocks
         self.rows = self.blocks * ROWS_PER_BLOCK
@@ -121,7 +124,7 @@ class _Sparse:
             else 1
         )
         self.groups = even_groups(self.run, pixels)
-        self.laid = LaidTaps(layer, isa, self.blocks) if self.taps else None
+        self.laid = LaidTaps(self.operand, isa, self.blocks) if self.taps else None
         #: Bytes in the laid out x from a pixel (taps: column) to the next, and so from a block of rows, an
         #: element of them, a run of pixels.
         self.column, self.block, self.element = self.rows * self.s, ROWS_PER_BLOCK, self.rows
@@ -192,7 +195,7 @@ class _Sparse:
             for i in range(self.s):
                 if i < present:
                     at = source + (b * i64(self.s) + i64(i)) * i64(h * w)
-                    vectors.append(bind(unsigned(self.layer, load(self.x, at * i64(LANES), LANES), LANES)))
+                    vectors.append(bind(self.operand.of(load(self.x, at * i64(LANES), LANES), LANES)))
                 else:
                     vectors.append(splat(0, "uint8", LANES))
             for k in range(self.s):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.layers import ConvLayer
 from sd_tvm.schedules.cpu.dense import build_dense, pack_dense
 from sd_tvm.schedules.cpu.dense8 import build_dense8, pack_dense8
 from sd_tvm.schedules.cpu.depthwise import build_depthwise, pack_depthwise
@@ -21,8 +21,9 @@ from sd_tvm.schedules.cpu.gemm import build_gemm
 from sd_tvm.schedules.cpu.gemm import pack_bases as pack_filter_bases
 from sd_tvm.schedules.cpu.gemv import Units, build_gemv, chain, pack_bases, pack_codes
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, Isa
+from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.requant import quantisation_block
-from sd_tvm.schedules.cpu.sparse import build_sparse, pack_sparse
+from sd_tvm.schedules.cpu.sparse import BYTES, build_sparse, pack_sparse
 from sd_tvm.schedules.cpu.taps import TapUnits, build_taps, pack_taps, pack_transforms
 from sd_tvm.weights.packing import unpack_raw, unpack_sd
 from sd_tvm.weights.rows import ROWS_PER_BLOCK
@@ -232,7 +233,7 @@ def _pack_gemv(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> l
         pack_codes(units, operands[0]),
         pack_bases(units, weight),
         table,
-        _unsigned(layer, weight, operands[-1]),
+        _shifted(Operand(layer, kernel.isa.operand), weight, operands[-1]),
     ]
 
 
@@ -241,8 +242,8 @@ def _pack_taps(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> l
     assert isinstance(weight, SDWeight)
     return [
         pack_taps(TapUnits(layer, kernel.isa), weight),
-        pack_transforms(layer, weight),
-        _unsigned(layer, weight, operands[-1]),
+        pack_transforms(Operand(layer, kernel.isa.operand), weight),
+        _shifted(Operand(layer, kernel.isa.operand), weight, operands[-1]),
     ]
 
 
@@ -252,28 +253,24 @@ def _pack_gemm(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> l
     return [
         pack_taps(TapUnits(layer, kernel.isa), weight),
         pack_filter_bases(weight),
-        _unsigned(layer, weight, operands[-1]),
+        _shifted(Operand(layer, kernel.isa.operand), weight, operands[-1]),
     ]
 
 
 def _pack_sparse(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
     weight = weight_of(layer, operands)
     assert isinstance(weight, SDWeight)
-    return [pack_sparse(layer, weight), _unsigned(layer, weight, operands[-1])]
+    return [pack_sparse(layer, weight), _shifted(Operand(layer, BYTES), weight, operands[-1])]
 
 
-def _pack_dense8(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+def _pack_dense8(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
     weight = weight_of(layer, operands)
-    return [pack_dense8(weight.integer()), _unsigned(layer, weight, operands[-1])]
+    return [pack_dense8(weight.integer()), _shifted(Operand(layer, kernel.isa.operand), weight, operands[-1])]
 
 
-def _unsigned(layer: ConvLayer, weight: Weight, words: Array) -> Array:
-    """Quantisation block of a kernel that adds 128 to every int8 x."""
-    offset = np.zeros(blocks16(layer.out_channels) * LANES, dtype=np.int64)
-    if layer.in_dtype == "int8":
-        sums = weight.integer().astype(np.int64).reshape(layer.out_channels, -1).sum(axis=1)
-        offset[: layer.out_channels] = -128 * sums
-    return quantisation_block(words, layer.out_dtype, offset)
+def _shifted(operand: Operand, weight: Weight, words: Array) -> Array:
+    """Quantisation block of a kernel that multiplies bytes of this type."""
+    return quantisation_block(words, operand.layer.out_dtype, operand.bias(weight))
 
 
 def _rebuilt(

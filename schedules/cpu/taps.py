@@ -10,10 +10,10 @@ B[k, s] * T[k, ox * stride + s * dilation]. So the basis is met once a pixel, an
 row are bytes. Columns that lie beside the image hold the zero point: their T is known at compile time.
 
 Of N:16 the filters' own rows are picked from a block of 16 by a byte shuffle, which all S codes of a row
-share. VNNI adds four products to int32 at once. AVX2 adds products in pairs; :func:`chain` results of that
-add up in int16 for any input. Sums are exact modulo 2^32.
+share. VNNI and NEON add four products to int32 at once. AVX2 adds products in pairs; :func:`chain` results of
+that add up in int16 for any input. Sums are exact modulo 2^32.
 
-x is unsigned here: of an int8 x, 128 is added to every value, and 128 * sum(w) taken from the bias.
+x is what the instruction set multiplies, unsigned or signed (:mod:`sd_tvm.schedules.cpu.operand`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.gemv import chain
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.laid import LaidTaps, unsigned_zero
+from sd_tvm.schedules.cpu.laid import LaidTaps
+from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import even_groups
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
@@ -151,20 +152,20 @@ def pack_taps(units: TapUnits, weight: SDWeight) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(split.transpose(0, 1, 3, 5, 2, 4)).reshape(units.shape)
 
 
-def pack_transforms(layer: ConvLayer, weight: SDWeight) -> npt.NDArray[np.int32]:
+def pack_transforms(operand: Operand, weight: SDWeight) -> npt.NDArray[np.int32]:
     """int32 (MB, S*S + S, 16): element (k, s) of the filters' bases, then T[k] of a column beside the image.
 
     Parameters
     ----------
-    layer
-        Its weight has one basis a filter.
+    operand
+        x as the kernel takes it; the layer's weight has one basis a filter.
     weight
         The weight.
     """
     m, _, s = weight.coef.shape
     out = np.zeros((blocks16(m) * LANES, s * s + s), dtype=np.int32)
     out[:m, : s * s] = weight.basis[weight.basis_of_rows()[:, 0]].reshape(m, -1)
-    out[:m, s * s :] = unsigned_zero(layer) * weight.coef.sum(axis=1, dtype=np.int32)
+    out[:m, s * s :] = operand.zero * weight.coef.sum(axis=1, dtype=np.int32)
     return np.ascontiguousarray(out.reshape(-1, LANES, s * s + s).transpose(0, 2, 1))
 
 
@@ -176,7 +177,7 @@ def build_taps(layer: ConvLayer, isa: Isa, columns: int, symbol: str) -> Any:
     layer
         No groups; rows of taps, pattern N:16, one basis a filter.
     isa
-        Instruction set; without VNNI, :func:`chain` of the form is at least the units of a step.
+        Instruction set; without products of four, :func:`chain` of the form is at least the units of a step.
     columns
         Most columns whose sums stay in registers, for three elements a row.
     symbol
@@ -189,7 +190,7 @@ class _Taps:
     def __init__(self, layer: ConvLayer, isa: Isa, columns: int) -> None:
         self.layer, self.isa, self.units = layer, isa, TapUnits(layer, isa)
         self.s, self.mbs = layer.geometry.s, blocks16(layer.out_channels)
-        self.laid = LaidTaps(layer, isa, self.units.blocks)
+        self.laid = LaidTaps(Operand(layer, isa.operand), isa, self.units.blocks)
         (oh, _), self.width = layer.out_hw, layer.reach[1]
         #: Columns of the padded image in the image.
         self.first = min(layer.padding[1], self.width)
