@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sd_tvm._tvm import s_tir, tvm
-from sd_tvm.layers import ConcatLayer, ConvLayer, Layer, PoolLayer, layer_from_json
+from sd_tvm.layers import AddLayer, ConcatLayer, ConvLayer, Layer, PoolLayer, RequantLayer, layer_from_json
 from sd_tvm.schedules.accel.conv import rebuild_blocks
+from sd_tvm.schedules.cpu.elementwise import build_elementwise
 from sd_tvm.schedules.ops.tir import LAYER_ATTR
 
 __all__ = ["schedule_cpu"]
@@ -15,8 +16,6 @@ __all__ = ["schedule_cpu"]
 _PIXELS = 7
 
 _INLINED = {
-    "add": ["wa", "wb", "sa", "sb", "total"],
-    "requant": ["wx"],
     "lut": ["xin"],
     "mul": ["wa", "wb", "product"],
     "resize": ["xin"],
@@ -39,6 +38,11 @@ def schedule_cpu(func: Any) -> Any:
         The scheduled function, attributes kept.
     """
     layer: Layer = layer_from_json(str(func.attrs[LAYER_ATTR]))
+    if isinstance(layer, AddLayer | RequantLayer):
+        built = build_elementwise(layer, "main").without_attr("global_symbol")
+        for name, value in func.attrs.items():
+            built = built.with_attr(name, value)
+        return built
     sch = s_tir.Schedule(tvm.IRModule({"main": func}))
     if isinstance(layer, ConvLayer):
         _conv(sch, layer)

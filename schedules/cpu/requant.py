@@ -58,8 +58,8 @@ def quantisation_block(
 
 
 @dataclass(frozen=True)
-class _Words:
-    """Sixteen lanes each; M0 as its even and its odd lanes, widened to int64x8."""
+class Words:
+    """What sixteen lanes are scaled and clipped with; M0 as its even and its odd lanes, in int64x8."""
 
     left: Expr
     m0_even: Expr
@@ -70,6 +70,50 @@ class _Words:
     zero: Expr
     low: Expr
     high: Expr
+
+    @classmethod
+    def of(cls, m0: Expr, left: Expr, shift: Expr, some: Expr, clip: tuple[Expr, Expr, Expr]) -> Words:
+        """Of int32x16 vectors: M0, shift left, shift right less one or 0, shift right > 0; zero, low, high."""
+        minus = bind(splat(0, "int32", LANES) - some)
+        return cls(left, bind(_even(m0)), bind(_odd(m0)), shift, some, minus, *clip)
+
+    @classmethod
+    def uniform(cls, words: Buffer, row: int, dtype: str) -> Words:
+        """The same in every lane: row ``row`` of quantisation words, flat int32 (rows * 4,)."""
+        packed = bind(words[i64(4 * row + 2)])
+
+        def byte(index: int, kind: str) -> Expr:
+            up = tirx.shift_left(packed, tirx.const(24 - 8 * index, "int32"))
+            if kind == "int8":
+                return tirx.shift_right(up, tirx.const(24, "int32"))
+            return tirx.bitwise_and(
+                tirx.shift_right(packed, tirx.const(8 * index, "int32")), tirx.const(255, "int32")
+            )
+
+        def every(value: Expr) -> Expr:
+            return bind(tirx.Broadcast(value, LANES))
+
+        none, one = tirx.const(0, "int32"), tirx.const(1, "int32")
+        shift = bind(byte(0, "int8"))
+        right = bind(tirx.max(none - shift, none))
+        zero, low, high = (every(byte(i, dtype)) for i in (1, 2, 3))
+        return cls.of(
+            every(words[i64(4 * row + 1)]),
+            every(tirx.max(shift, none)),
+            every(tirx.max(right - one, none)),
+            every(tirx.min(right, one)),
+            (zero, low, high),
+        )
+
+    def scaled(self, x: Expr) -> Expr:
+        """int32x16: x * M0 * 2^(shift - 31), rounded."""
+        p = bind(_high_product(bind(tirx.shift_left(x, self.left)), self))
+        negative = tirx.bitwise_and(tirx.shift_right(p, splat(31, "int32", LANES)), self.minus_some)
+        return tirx.shift_right(tirx.shift_right(p + negative, self.shift) + self.some, self.some)
+
+    def clipped(self, y: Expr, dtype: str) -> Expr:
+        """8-bit result of a scaled value."""
+        return tirx.min(tirx.max(y + self.zero, self.low), self.high).astype(f"{dtype}x{LANES}")
 
 
 def _even(x: Expr) -> Expr:
@@ -83,7 +127,7 @@ def _odd(x: Expr) -> Expr:
     return tirx.shift_right(as_type(x, f"int64x{LANES // 2}"), splat(32, "int64", LANES // 2))
 
 
-def _high_product(x: Expr, w: _Words) -> Expr:
+def _high_product(x: Expr, w: Words) -> Expr:
     """(x * M0 + 2^30) >> 31 of int32x16."""
     lanes = LANES // 2
     rounding = splat(1 << 30, "int64", lanes)
@@ -106,7 +150,7 @@ class Requantizer:
 
     def __init__(self, buffer: Buffer, block: Expr) -> None:
         self._buffer, self._block = buffer, block
-        self._words: _Words | None = None
+        self._words: Words | None = None
 
     def _word(self, index: int, first: int = 0, lanes: int = LANES) -> Expr:
         at = self._block * i64(BLOCK_BYTES) + i64((index * LANES + first) * 4)
@@ -120,24 +164,14 @@ class Requantizer:
         """uint32 biases of ``lanes`` filters from ``first`` on."""
         return as_type(self._word(0, first, lanes), f"uint32x{lanes}")
 
-    def _read(self, dtype: str) -> _Words:
-        m0 = bind(self._word(1))
-        left, shift, some = (bind(self._byte(i)) for i in range(3))
-        zero, low, high = (bind(self._byte(i, dtype)) for i in range(3, _BYTES))
-        none = splat(0, "int32", LANES)
-        return _Words(left, bind(_even(m0)), bind(_odd(m0)), shift, some, bind(none - some), zero, low, high)
-
     def apply(self, sums: Expr, dtype: str) -> Expr:
         """8-bit result of int32x16 sums (bias included)."""
         if self._words is None:  # a store in between could change them, for all that the compiler knows
-            self._words = self._read(dtype)
-        w = self._words
-        x = bind(tirx.shift_left(sums, w.left))
-        p = bind(_high_product(x, w))
-        negative = tirx.bitwise_and(tirx.shift_right(p, splat(31, "int32", LANES)), w.minus_some)
-        y = tirx.shift_right(tirx.shift_right(p + negative, w.shift) + w.some, w.some)
-        y = tirx.min(tirx.max(y + w.zero, w.low), w.high)
-        return y.astype(f"{dtype}x{LANES}")
+            m0 = bind(self._word(1))
+            left, shift, some = (bind(self._byte(i)) for i in range(3))
+            zero, low, high = (bind(self._byte(i, dtype)) for i in range(3, _BYTES))
+            self._words = Words.of(m0, left, shift, some, (zero, low, high))
+        return self._words.clipped(self._words.scaled(sums), dtype)
 
     def finish(self, sums: Expr, out: str, dtype: str) -> Expr:
         """What a layer stores of uint32x16 sums: int32 (``i32``) or 8 bit."""
