@@ -83,8 +83,10 @@ class Isa(ABC):
         """
 
     def add16(self, a: Expr, b: Expr) -> Expr:
-        """Sums of int16, saturating (the caller rules that out); LLVM leaves them in the order written."""
-        return _call(f"int16x{self.width // 2}", "llvm.sadd.sat", a, b)
+        """Sums of int16, in the order written: LLVM gathers plain sums first, in registers that it lacks."""
+        lanes = self.width // 2
+        every = tirx.Broadcast(tirx.const(1, "bool"), lanes)
+        return _call(f"int16x{lanes}", "llvm.vp.add", a, b, every, tirx.const(lanes, "int32"))
 
 
 class X86(Isa):

@@ -321,7 +321,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("depthwise", _ANY, 64, (), (16, 1), 8, AVX512_VNNI),
     Kernel("depthwise", _ANY, 64, (), (16, 1), 5, AVX2),
     Kernel("taps", _N16, 64, _BASES, (16, 4), 9, AVX512_VNNI),
-    Kernel("taps", _N16, 16, _BASES, (8, 4), 4, AVX2),
+    Kernel("taps", _N16, 16, _BASES, (8, 4), 3, AVX2),
     Kernel("sparse", _KEPT, 64, (), (16, 2), 14, AVX512_VNNI),
     Kernel("sparse", _KEPT, 64, (), (16, 2), 6, AVX2),
     Kernel("conv8", (RAW,), 0, (), (16, 4), 28, AVX512_VNNI),
