@@ -73,7 +73,7 @@ class Words:
 
     @classmethod
     def of(cls, m0: Expr, left: Expr, shift: Expr, some: Expr, clip: tuple[Expr, Expr, Expr]) -> Words:
-        """Of int32x16 vectors: M0, shift left, shift right less one or 0, shift right > 0; zero, low, high."""
+        """Of int32x16 vectors: M0, shift left, shift right less one or 0, shift right > 0, limits."""
         minus = bind(splat(0, "int32", LANES) - some)
         return cls(left, bind(_even(m0)), bind(_odd(m0)), shift, some, minus, *clip)
 

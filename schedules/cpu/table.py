@@ -14,28 +14,25 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm.layers import ConvLayer
+from sd_tvm.schedules.cpu import cost
 from sd_tvm.schedules.cpu.dense import build_dense, pack_dense
 from sd_tvm.schedules.cpu.dense8 import build_dense8, pack_dense8
 from sd_tvm.schedules.cpu.depthwise import build_depthwise, pack_depthwise
 from sd_tvm.schedules.cpu.gemm import build_gemm
 from sd_tvm.schedules.cpu.gemm import pack_bases as pack_filter_bases
-from sd_tvm.schedules.cpu.gemv import Units, build_gemv, chain, pack_bases, pack_codes
-from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, Isa
+from sd_tvm.schedules.cpu.gemv import Units, build_gemv, pack_bases, pack_codes
+from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, NEON_DOT, Isa
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.requant import quantisation_block
 from sd_tvm.schedules.cpu.sparse import BYTES, build_sparse, pack_sparse
 from sd_tvm.schedules.cpu.taps import TapUnits, build_taps, pack_taps, pack_transforms
 from sd_tvm.weights.packing import unpack_raw, unpack_sd
 from sd_tvm.weights.rows import ROWS_PER_BLOCK
-from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight, Weight
+from sd_tvm.weights.tensor import SDWeight, Weight
 from sd_tvm.weights.verify import array_names
 
 Array = npt.NDArray[Any]
 Operation = Literal["gemv", "gemm", "depthwise", "taps", "sparse", "conv8", "conv"]
-#: Time of a product whose operand is picked by a shuffle, in products (seen on Zen 4, AVX2 and AVX-512).
-_PICK_COST = 1.5
-#: ... of a product of the basis with an int32 sum; of an int16 sum that is widened and added.
-_BASIS_COST, _WIDEN_COST = 1.5, 2.5
 _INT32_MAX, _INT16_MAX, _INT8_BASIS = 2**31 - 1, 2**15 - 1, 128
 #: Pattern of a row for a weight that is not in SD form.
 RAW = "int8"
@@ -117,6 +114,7 @@ class _Operation:
     refuses: Callable[[Kernel, ConvLayer], str]
     build: Callable[[Kernel, ConvLayer, str], Any]
     pack: Callable[[Kernel, ConvLayer, Sequence[Array]], list[Array]]
+    cost: Callable[[ConvLayer, Isa], float] = cost.none
 
 
 def weight_of(layer: ConvLayer, operands: Sequence[Array]) -> Weight:
@@ -147,7 +145,7 @@ def _sums_of_codes(layer: ConvLayer) -> str:
     return ""
 
 
-def _columns(kernel: Kernel, layer: ConvLayer) -> str:
+def _columns(_: Kernel, layer: ConvLayer) -> str:
     form = layer.form
     assert form is not None
     if layer.groups != 1:
@@ -156,27 +154,7 @@ def _columns(kernel: Kernel, layer: ConvLayer) -> str:
         return "a kernel of one column"
     if form.n_slices(layer.geometry) > 1:
         return "several bases a filter"
-    if _sums_of_columns(layer, kernel.isa) >= _products(layer):
-        return "too few rows, or windows too far apart, for sums of columns to pay"
     return _sums_of_codes(layer)
-
-
-def _products(layer: ConvLayer) -> float:
-    """Time of a row of the result from rebuilt weights: products of vectors."""
-    assert layer.form is not None
-    geometry, keep = layer.geometry, ROWS_KEPT[layer.form.pattern]
-    if keep == ROWS_PER_BLOCK:
-        return layer.out_hw[1] * geometry.s * geometry.rows / 2
-    return layer.out_hw[1] * geometry.s * geometry.blocks * keep / 2 * _PICK_COST
-
-
-def _sums_of_columns(layer: ConvLayer, isa: Isa) -> float:
-    """The same from sums of columns: products of codes, and at every pixel those with the basis."""
-    assert layer.form is not None
-    units, s, ow = TapUnits(layer, isa), layer.geometry.s, layer.out_hw[1]
-    each = 1.0 if isa.dot else 1 + _WIDEN_COST / chain(layer.form)
-    products = layer.reach[1] * s * (units.steps * units.step[0] * each + 1)
-    return products + _BASIS_COST * ow * s * s
 
 
 def _pixels(_: Kernel, layer: ConvLayer) -> str:
@@ -211,11 +189,6 @@ def _kept_rows(_: Kernel, layer: ConvLayer) -> str:
         return "grouped"
     if layer.geometry.kind == "channels" and (layer.kernel != (1, 1) or any(layer.padding)):
         return "rows of channels with a kernel or padding"
-    assert layer.form is not None
-    geometry, (kh, kw) = layer.geometry, layer.kernel
-    kept = geometry.blocks * ROWS_KEPT[layer.form.pattern] * geometry.s
-    if _PICK_COST * kept >= layer.in_channels * kh * kw:
-        return "too few channels for zero rows to pay"
     return _fits_int16(layer)
 
 
@@ -286,7 +259,7 @@ def _rebuilt(
 _OPERATIONS: dict[Operation, _Operation] = {
     "gemv": _Operation(_one_pixel, lambda k, layer, symbol: build_gemv(layer, k.isa, symbol), _pack_gemv),
     "gemm": _Operation(
-        _pixels, lambda k, layer, symbol: build_gemm(layer, k.isa, k.tile, symbol), _pack_gemm
+        _pixels, lambda k, layer, symbol: build_gemm(layer, k.isa, k.tile, symbol), _pack_gemm, cost.pixels
     ),
     "depthwise": _Operation(
         _channel_each,
@@ -294,10 +267,13 @@ _OPERATIONS: dict[Operation, _Operation] = {
         _rebuilt(pack_depthwise),
     ),
     "taps": _Operation(
-        _columns, lambda k, layer, symbol: build_taps(layer, k.isa, k.tile, symbol), _pack_taps
+        _columns, lambda k, layer, symbol: build_taps(layer, k.isa, k.tile, symbol), _pack_taps, cost.columns
     ),
     "sparse": _Operation(
-        _kept_rows, lambda k, layer, symbol: build_sparse(layer, k.isa, k.tile, symbol), _pack_sparse
+        _kept_rows,
+        lambda k, layer, symbol: build_sparse(layer, k.isa, k.tile, symbol),
+        _pack_sparse,
+        cost.kept,
     ),
     "conv8": _Operation(
         _no_groups, lambda k, layer, symbol: build_dense8(layer, k.isa, k.tile, symbol), _pack_dense8
@@ -306,6 +282,7 @@ _OPERATIONS: dict[Operation, _Operation] = {
         _all_channels,
         lambda k, layer, symbol: build_dense(layer, k.isa, k.tile, symbol),
         _rebuilt(pack_dense),
+        cost.rebuilt,
     ),
 }
 
@@ -313,7 +290,8 @@ _BASES = ("filter", "slice", "codebook")
 _KEPT = ("2:16", "4:16", "8:16")
 _ANY = (RAW, *_N16, "shared")
 
-#: Rows; of those that can compute a layer the first is taken. Codes up to 64: all alphabets there are.
+#: Rows; of those that can compute a layer on the best instruction set the cheapest is taken, of equals the
+#: first. Codes up to 64: all alphabets there are.
 KERNELS: tuple[Kernel, ...] = (
     *(Kernel("gemv", (p,), 64, _BASES, (16, 4), 1, AVX512_VNNI) for p in _N16),
     *(Kernel("gemv", (p,), 64, _BASES, (8, 4), 1, AVX2) for p in _N16),
@@ -327,11 +305,25 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("conv8", (RAW,), 0, (), (16, 4), 28, AVX512_VNNI),
     Kernel("conv", _ANY, 64, (), (16, 2), 14, AVX512_VNNI),
     Kernel("conv", _ANY, 64, (), (16, 2), 6, AVX2),
+    *(Kernel("gemv", (p,), 64, _BASES, (4, 4), 1, NEON_DOT) for p in _N16),
+    Kernel("gemm", _KEPT, 64, _BASES, (4, 4), 2, NEON_DOT),
+    Kernel("depthwise", _ANY, 64, (), (16, 1), 5, NEON_DOT),
+    Kernel("taps", _N16, 64, _BASES, (4, 4), 7, NEON_DOT),
+    Kernel("sparse", _KEPT, 64, (), (16, 2), 6, NEON_DOT),
+    Kernel("conv8", (RAW,), 0, (), (16, 4), 6, NEON_DOT),
+    Kernel("conv", _ANY, 64, (), (16, 2), 5, NEON_DOT),
 )
 
 
 def choose(layer: ConvLayer, isas: Sequence[Isa]) -> tuple[Kernel | None, str]:
-    """First row that computes a layer on one of these instruction sets, and why there is none.
+    """Cheapest row that computes a layer, and why there is none.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    isas
+        Instruction sets, best first: one that has any row for the layer is not passed over.
 
     Returns
     -------
@@ -342,11 +334,10 @@ def choose(layer: ConvLayer, isas: Sequence[Isa]) -> tuple[Kernel | None, str]:
         known = sorted({k.isa.name for k in KERNELS})
         return None, f"the target has none of {', '.join(known)}"
     reasons = []
-    for kernel in KERNELS:
-        if kernel.isa not in isas:
-            continue
-        why = kernel.refuses(layer)
-        if not why:
-            return kernel, ""
-        reasons.append(f"{kernel.operation}: {why}")
+    for isa in isas:
+        refused = [(k, k.refuses(layer)) for k in KERNELS if k.isa == isa]
+        able = [k for k, why in refused if not why]
+        if able:
+            return min(able, key=lambda k: _OPERATIONS[k.operation].cost(layer, isa)), ""
+        reasons += [f"{k.operation}: {why}" for k, why in refused]
     return None, ", ".join(dict.fromkeys(reasons))
