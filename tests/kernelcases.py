@@ -1,14 +1,18 @@
-"""Random layers for a row of the kernel table, and their results on this processor."""
+"""Random layers for a row of the kernel table, and their results on this processor or an emulated one."""
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import layergen
+import neonrun
 import numpy as np
 
 from sd_tvm._tvm import tvm
 from sd_tvm.layers import ConvLayer, blocks16
+from sd_tvm.schedules.cpu.isa import NEON_DOT
 from sd_tvm.schedules.cpu.table import RAW, Kernel
 from sd_tvm.weights.alphabet import ALPHABETS
 from sd_tvm.weights.rows import RowGeometry
@@ -83,16 +87,27 @@ def _form(rng: np.random.Generator, kernel: Kernel, geometry: RowGeometry) -> tu
 
 
 def compiled(kernel: Kernel, layer: ConvLayer) -> Any:
-    """The kernel for a layer, built for the least processor that has its instruction set."""
+    """The kernel for a layer as a library, built for the least processor that has its instruction set."""
     func = kernel.build(layer, "f").with_attr("global_symbol", "f")
-    return tvm.compile(tvm.IRModule({"f": func}), target=tvm.target.Target(kernel.isa.target))["f"]
+    return tvm.compile(tvm.IRModule({"f": func}), target=tvm.target.Target(kernel.isa.target))
 
 
 def run(kernel: Kernel, layer: ConvLayer, operands: list[np.ndarray]) -> np.ndarray:
-    """Result of the kernel, (N, M, OH, OW)."""
+    """Result of the kernel, (N, M, OH, OW); of one for AArch64 on any machine from the emulator."""
     shape = (layer.batch, blocks16(layer.out_channels), *layer.out_hw, 16)
     out = np.full(shape, 85, dtype="int32" if layer.out == "i32" else layer.out_dtype)
-    result = tvm.runtime.tensor(out)
-    arrays = [operands[0], *kernel.pack(layer, operands[1:])]
-    compiled(kernel, layer)(*[tvm.runtime.tensor(np.ascontiguousarray(a)) for a in arrays], result)
-    return layergen.valid_lanes(layer, result.numpy())
+    arrays = [np.ascontiguousarray(a) for a in (operands[0], *kernel.pack(layer, operands[1:]), out)]
+    library = compiled(kernel, layer)
+    if kernel.isa is NEON_DOT:
+        return layergen.valid_lanes(layer, neonrun.Machine(object_file(library)).call("f", arrays)[-1])
+    tensors = [tvm.runtime.tensor(a) for a in arrays]
+    library["f"](*tensors)
+    return layergen.valid_lanes(layer, tensors[-1].numpy())
+
+
+def object_file(library: Any) -> bytes:
+    """What a compiled library holds, ELF."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "code.o")
+        library.mod.write_to_file(str(path), "o")
+        return path.read_bytes()

@@ -169,7 +169,8 @@ def available(target: Any) -> tuple[Isa, ...]:
     features = features_of(target)
     if not features:
         return ()
-    arch = str(target.attrs["mtriple"]).partition("-")[0]
+    here = tvm.get_global_func("tvm.codegen.llvm.GetDefaultTargetTriple")
+    arch = str(target.attrs.get("mtriple") or here()).partition("-")[0]
     return tuple(isa for isa in ISAS if arch in isa.archs and features.issuperset(isa.features))
 
 

@@ -20,7 +20,7 @@ from sd_tvm.ffi_errors import register_errors
 from sd_tvm.layers import ConvLayer
 from sd_tvm.numerics import golden
 from sd_tvm.schedules.cpu.guard import FEATURE_BITS, guarded
-from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, ISAS, available
+from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, ISAS, NEON_DOT, available
 from sd_tvm.schedules.cpu.table import KERNELS, Kernel, choose
 from sd_tvm.schedules.cpu.vec import i64, t
 from sd_tvm.weights.tensor import WeightForm
@@ -38,7 +38,7 @@ def host_features() -> set[str]:
 
 def check(kernel: Kernel, layer: ConvLayer, seed: int, *, extreme: bool) -> None:
     operands = layergen.operands_of(layer, seed, extreme=extreme)
-    if not set(kernel.isa.features) <= host_features():
+    if kernel.isa is not NEON_DOT and not set(kernel.isa.features) <= host_features():
         with pytest.raises(UnsupportedCPUError, match=kernel.isa.features[-1]):
             cases.run(kernel, layer, operands)
         return
@@ -73,9 +73,13 @@ def test_names_differ() -> None:
         ({"kind": "llvm", "mcpu": "x86-64-v4"}, ["avx2"]),
         ({"kind": "llvm", "mcpu": "znver4"}, ["avx512vnni", "avx2"]),
         ({"kind": "llvm", "mtriple": "aarch64-linux-gnu"}, []),
+        ({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72"}, []),
+        ({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "neoverse-n1"}, ["neondot"]),
+        ({"kind": "llvm", "mtriple": "arm64-apple-darwin", "mcpu": "apple-m1"}, ["neondot"]),
+        ({"kind": "llvm", "mtriple": "armv8a-linux-gnueabihf", "mattr": ["+neon", "+dotprod"]}, []),
     ],
 )
-def test_instruction_sets_of_targets(target: dict[str, str], names: list[str]) -> None:
+def test_instruction_sets_of_targets(target: dict[str, object], names: list[str]) -> None:
     assert [isa.name for isa in available(tvm.target.Target(target))] == names
 
 
@@ -96,7 +100,7 @@ def test_choice() -> None:
     sliced = replace(conv, form=WeightForm("4:16", basis_kind="slice", slice_rows=16), n_bases=32 * 12)
     picked = [choose(case, ISAS)[0] for case in (conv, sliced, replace(conv, in_channels=2))]
     assert [k and k.operation for k in picked] == ["taps", "sparse", "conv"]
-    assert choose(dense, []) == (None, "the target has none of avx2, avx512vnni")
+    assert choose(dense, []) == (None, "the target has none of avx2, avx512vnni, neondot")
 
 
 def test_code_for_another_processor_refuses_to_run() -> None:
