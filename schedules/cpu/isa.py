@@ -31,10 +31,10 @@ class Isa(ABC):
         Least processor that has them, as LLVM names it.
     dot
         Whether four products of bytes are added to int32 in one instruction.
-    archs
-        How LLVM's triples of its architecture begin.
+    arch
+        Its architecture, as :func:`arch_of` names it.
     triple
-        One of them; empty: this machine's.
+        LLVM's triple of the processor; empty: this machine's.
     operand
         Type of the bytes of x in products of bytes; codes and weights are int8
         (:mod:`sd_tvm.schedules.cpu.operand`).
@@ -45,7 +45,7 @@ class Isa(ABC):
     width: int
     cpu: str
     dot: bool = False
-    archs: tuple[str, ...] = ("x86_64", "amd64")
+    arch: str = "x86_64"
     triple: str = ""
     operand: str = "uint8"
 
@@ -155,23 +155,28 @@ NEON_DOT = Neon(
     16,
     "cortex-a76",
     dot=True,
-    archs=("aarch64", "arm64"),
+    arch="aarch64",
     triple="aarch64-linux-gnu",
     operand="int8",
 )
 
-#: Best first, within an architecture.
+#: Best first, within an architecture; features of two architectures have no names in common.
 ISAS: tuple[Isa, ...] = (AVX512_VNNI, AVX2, NEON_DOT)
 
 
 def available(target: Any) -> tuple[Isa, ...]:
     """Instruction sets that a TVM target has, best first; none for a target without features we know."""
-    features = features_of(target)
-    if not features:
-        return ()
+    features, arch = features_of(target), arch_of(target)
+    return tuple(isa for isa in ISAS if arch == isa.arch and features.issuperset(isa.features))
+
+
+def arch_of(target: Any) -> str:
+    """Architecture of a TVM target, as LLVM's triples begin; empty if it is not compiled by LLVM."""
+    if target is None or str(target.kind.name) != "llvm":
+        return ""
     here = tvm.get_global_func("tvm.codegen.llvm.GetDefaultTargetTriple")
-    arch = str(target.attrs.get("mtriple") or here()).partition("-")[0]
-    return tuple(isa for isa in ISAS if arch in isa.archs and features.issuperset(isa.features))
+    first = str(target.attrs.get("mtriple") or here()).partition("-")[0]
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(first, first)
 
 
 def features_of(target: Any) -> set[str]:
