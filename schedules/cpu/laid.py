@@ -13,7 +13,6 @@ from sd_tvm._tvm import tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.operand import Operand
-from sd_tvm.schedules.cpu.pixels import fill_padded
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
     Expr,
@@ -33,7 +32,7 @@ _ABSENT = 0x80  # index of a byte that a shuffle makes zero
 
 @dataclass(frozen=True)
 class LaidTaps:
-    """Layout of one image.
+    """Layout of rows of the result of one image.
 
     Attributes
     ----------
@@ -74,29 +73,19 @@ class LaidTaps:
         """Bytes from a row of the result to the next."""
         return self.blocks * self.block
 
-    def fill(self, x: Buffer, n: Expr) -> Buffer:
-        """Memory that holds image ``n`` of the flat buffer ``x``."""
+    def fill(self, x: Buffer, n: Expr, first: Expr, rows: int) -> Buffer:
+        """Memory that holds ``rows`` rows of the result from ``first`` on, of image ``n`` of the flat x."""
         layer, isa = self.layer, self.isa
         (kh, _), (sh, _), (dh, _) = layer.kernel, layer.stride, layer.dilation
-        cbs, height, blocks = blocks16(layer.in_channels), layer.reach[0], layer.geometry.blocks
-        laid = scratch(layer.out_hw[0] * self.row, "uint8")
-        plane = scratch(height * self.block, "uint8")
-        zero = splat(self.operand.zero_byte, "uint8", LANES)
+        cbs, blocks = blocks16(layer.in_channels), layer.geometry.blocks
+        height = (rows - 1) * sh + (kh - 1) * dh + 1
+        laid, plane = scratch(rows * self.row, "uint8"), scratch(height * self.block, "uint8")
         indices = [[bind(constant(i, isa.width)) for i in block] for block in _picked(kh)]
-
-        def border(at: Expr, count: int) -> None:
-            with t.serial(i64(count)) as i:
-                store(plane, (at + i) * i64(LANES), zero, LANES)
-
         with t.serial(i64(cbs)) as cb:
             image = (n * i64(cbs) + cb) * i64(prod(layer.in_hw))
-
-            def inside(at: Expr, source: Expr, image: Expr = image) -> None:
-                value = self.operand.of(load(x, (image + source) * i64(LANES), LANES), LANES)
-                store(plane, at * i64(LANES), value, LANES)
-
-            fill_padded(layer, (height, self.columns), border, inside)
-            with t.serial(i64(layer.out_hw[0])) as oy, t.serial(i64(self.columns // self._wide)) as some:
+            with t.serial(i64(height)) as y:
+                self._line(plane, bind(y * i64(self.columns)), x, image, bind(first * i64(sh) + y))
+            with t.serial(i64(rows)) as oy, t.serial(i64(self.columns // self._wide)) as some:
                 at = bind(some * i64(isa.width))
                 vectors = [
                     bind(load(plane, (oy * i64(sh) + i64(ky * dh)) * i64(self.block) + at, isa.width))
@@ -112,6 +101,34 @@ class LaidTaps:
                     with t.If(cb < i64(cbs - 1)), t.Then():
                         store(laid, to + i64(b * self.block), value, isa.width)
         return laid
+
+    def _line(self, plane: Buffer, to: Expr, x: Buffer, image: Expr, y: Expr) -> None:
+        """Row ``y`` of the padded image of one block of channels."""
+        (h, w), (top, left) = self.layer.in_hw, self.layer.padding[:2]
+        right, left = min(left + w, self.columns), min(left, self.columns)
+        zero = splat(self.operand.zero_byte, "uint8", LANES)
+
+        def border(first: int, last: int) -> None:
+            if last > first:
+                with t.serial(i64(last - first)) as i:
+                    store(plane, (to + i64(first) + i) * i64(LANES), zero, LANES)
+
+        def inside() -> None:
+            border(0, left)
+            border(right, self.columns)
+            source = bind(image + (y - i64(top)) * i64(w))
+            with t.serial(i64(right - left)) as i:
+                value = self.operand.of(load(x, (source + i) * i64(LANES), LANES), LANES)
+                store(plane, (to + i64(left) + i) * i64(LANES), value, LANES)
+
+        if top == 0 and self.layer.reach[0] <= h:
+            inside()
+            return
+        with t.If(tirx.all(y >= i64(top), y < i64(top + h))):
+            with t.Then():
+                inside()
+            with t.Else():
+                border(0, self.columns)
 
 
 def _picked(kh: int) -> list[list[list[int]]]:

@@ -170,7 +170,7 @@ class _Sparse:
                 first += count * size
             return
         if self.laid is not None:
-            laid = self.laid.fill(self.x, n)
+            laid = self.laid.fill(self.x, n, i64(0), self.runs)
         else:
             laid = scratch(self.run * self.column, "uint8")
             with t.serial(i64(self.run)) as p:

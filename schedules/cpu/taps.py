@@ -54,6 +54,8 @@ from sd_tvm.schedules.ops.tir import dims, mark_layer
 from sd_tvm.weights.rows import ROWS_PER_BLOCK
 from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight
 
+#: Bytes of x that are laid out at once: they stay in the second-level cache for all filters.
+_LAID_BYTES = 1 << 17
 _SLOTS = 4
 _ABSENT = 0x80  # index of a byte that a shuffle makes zero
 
@@ -201,6 +203,8 @@ class _Taps:
             n for n in range(1, oh + 1) if n == 1 or (oh % n == 0 and n * self.inside <= most)
         )
         self.groups = even_groups(self.inside, most) if self.inside else ()
+        #: (chunks, steps of rows of each) that are laid out at once.
+        self.chunks = even_groups(oh // self.together, max(1, _LAID_BYTES // self.laid.row // self.together))
 
     def build(self, symbol: str) -> Any:
         layer, mbs, shape = self.layer, self.mbs, self.units.shape
@@ -225,18 +229,27 @@ class _Taps:
         return mark_layer(frame.get(), symbol, layer)
 
     def _image(self, n: Expr) -> None:
-        laid = self.laid.fill(self.x, n)
         sums = scratch(self.together * self.width * self.s * LANES, "uint32")
-        with t.serial(i64(self.mbs)) as mb:
-            self._beside(sums, mb)
-            with t.serial(i64(self.layer.out_hw[0] // self.together)) as y:
-                row, first = bind(y * i64(self.together)), self.first
-                for count, size in self.groups:
-                    with t.serial(i64(count)) as g:
-                        column = bind(i64(first) + g * i64(size))
-                        self._group(laid, sums, mb, row * i64(self.laid.row), column, size)
-                    first += count * size
-                self._transform(sums, n, mb, row)
+        first = 0
+        for count, many in self.chunks:
+            with t.serial(i64(count)) as chunk:
+                y0 = bind((i64(first) + chunk * i64(many)) * i64(self.together))
+                laid = self.laid.fill(self.x, n, y0, many * self.together)
+                with t.serial(i64(self.mbs)) as mb:
+                    self._beside(sums, mb)
+                    with t.serial(i64(many)) as y:
+                        self._rows(laid, sums, n, mb, bind(y * i64(self.together)), y0)
+            first += count * many
+
+    def _rows(self, laid: Buffer, sums: Buffer, n: Expr, mb: Expr, row: Expr, y0: Expr) -> None:
+        """Sixteen filters at the rows of the result that are summed at once."""
+        first = self.first
+        for count, size in self.groups:
+            with t.serial(i64(count)) as g:
+                column = bind(i64(first) + g * i64(size))
+                self._group(laid, sums, mb, row * i64(self.laid.row), column, size)
+            first += count * size
+        self._transform(sums, n, mb, y0 + row)
 
     def _transforms(self, mb: Expr, first: int, count: int) -> list[Expr]:
         """Some vectors of a block of filters."""

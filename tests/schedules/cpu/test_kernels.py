@@ -19,9 +19,13 @@ from sd_tvm.errors import UnsupportedCPUError
 from sd_tvm.ffi_errors import register_errors
 from sd_tvm.layers import ConvLayer
 from sd_tvm.numerics import golden
+from sd_tvm.schedules.cpu import taps
 from sd_tvm.schedules.cpu.guard import FEATURE_BITS, guarded
-from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, ISAS, NEON_DOT, available
+from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, ISAS, NEON_DOT, Isa, available
+from sd_tvm.schedules.cpu.laid import LaidTaps
+from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.table import KERNELS, Kernel, choose
+from sd_tvm.schedules.cpu.taps import TapUnits
 from sd_tvm.schedules.cpu.vec import i64, t
 from sd_tvm.weights.tensor import WeightForm
 
@@ -59,6 +63,21 @@ def test_golden(kernel: Kernel) -> None:
         check(kernel, layer, int(rng.integers(2**31)), extreme=done % 2 == 0)
         done += 1
     print(f"{kernel.name}: {done} cases")
+
+
+@pytest.mark.parametrize("isa", [AVX512_VNNI, AVX2], ids=lambda isa: isa.name)
+def test_columns_of_a_few_rows_at_a_time(isa: Isa, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large image is laid out by parts, here a small one: of one row of the result, of two or three."""
+    (kernel,) = (k for k in KERNELS if (k.operation, k.isa) == ("taps", isa))
+    layer = ConvLayer(
+        "c", 2, 20, (9, 11), 24, (3, 3), padding=(2, 1, 1, 2), form=WeightForm("4:16"), n_bases=24,
+        in_zero_point=7,
+    )  # fmt: skip
+    for rows in (1, 2, 3):
+        layer = replace(layer, stride=(rows, 1))
+        row = LaidTaps(Operand(layer, isa.operand), isa, TapUnits(layer, isa).blocks).row
+        monkeypatch.setattr(taps, "_LAID_BYTES", rows * row)
+        check(kernel, layer, 1, extreme=False)
 
 
 def test_names_differ() -> None:
