@@ -37,7 +37,8 @@ class Variant:
     size
         Or the size budget, a ratio of plain files, that finds one.
     forms, like
-        A peer's forms from the densest on, and the SD row whose bytes it may take.
+        A peer's forms from the densest on, and the SD row whose bytes it may take. Without forms: that row's
+        recipe, ridge and damping by cross-validation.
     repeats
         Repeats that are measured at most.
     """
@@ -56,8 +57,8 @@ SEVEN, TEN = "SD, budget 7.1x", "SD, budget 9.7x, entropy coded"
 EFFICIENTNET = (
     Variant(SEVEN, "SD", size=7.1),
     Variant(TEN, "SD", size=9.7),
-    Variant("int4, bytes of SD 7.1x", "int4", forms=(R.INT8, R.INT4), like=SEVEN),
-    Variant("int4 to int2, bytes of SD 9.7x", "int4", forms=(R.INT8, R.INT4, R.INT3, R.INT2), like=TEN),
+    Variant("int4, bytes of SD 7.1x", "int4", forms=R.WIDE, like=SEVEN),
+    Variant("int4 to int2, bytes of SD 9.7x", "int4", forms=R.NARROW, like=TEN),
     Variant("SD, budget 10.56x", "SD", size=10.56, repeats=1),
     Variant("int8", "int8", lambda: Recipe.named("int8"), repeats=1),
     Variant(
@@ -74,11 +75,15 @@ EFFICIENTNET = (
         like=TEN,
         repeats=1,
     ),
+    Variant("int4 to int2, bytes of SD 10.56x", "int4", forms=R.NARROW, like="SD, budget 10.56x", repeats=1),
+    Variant("SD, budget 5.5x", "SD", size=5.5, repeats=1),
+    Variant("int8 and int4, bytes of SD 5.5x", "int4", forms=R.WIDE, like="SD, budget 5.5x", repeats=1),
     Variant("SD, preset sd-small8", "SD", lambda: Recipe.named("sd-small8"), repeats=1),
+    Variant("SD, budget 9.7x, ridge and damping auto", "SD", like=TEN, repeats=1),
 )
 MINILM = (
     Variant("SD, 7x", "SD", R.minilm_7x),
-    Variant("int4 and int8, bytes of SD 7x", "int4", forms=(R.INT8, R.INT4), like="SD, 7x"),
+    Variant("int4 and int8, bytes of SD 7x", "int4", forms=R.WIDE, like="SD, 7x"),
     Variant("SD, 10.56x", "SD", R.minilm_10x),
     Variant("int3 and int2, bytes of SD 10.56x", "int4", forms=(R.INT4, R.INT3, R.INT2), like="SD, 10.56x"),
     Variant(
@@ -134,6 +139,8 @@ def _fit(network: Network, variant: Variant, find: Callable[[str], Row | None]) 
     if like is None:
         raise ValueError(f"{variant.name!r} stands before {variant.like!r}")
     recipe = Recipe.from_dict(like["recipe"])
+    if not variant.forms:
+        return network.sd(R.cross_validated(recipe))
     return network.integers(network.peer(variant.forms, like["weight_bytes"], recipe))
 
 

@@ -16,6 +16,7 @@ INT4: Rule = {"pattern": "16:16", "basis": "codebook", "bases": 1}
 INT3: Rule = {**INT4, "alphabet": "levels7"}
 INT2: Rule = {**INT4, "alphabet": "ternary"}
 SPARSE: Rule = {**INT4, "pattern": "4:16"}
+WIDE, NARROW = (INT8, INT4), (INT8, INT4, INT3, INT2)
 
 
 def _recipe(rules: list[Rule]) -> Recipe:
@@ -31,3 +32,9 @@ def minilm_10x() -> Recipe:
     """Seven levels, in the widening layers five; codebooks of 64."""
     wide: Rule = {"name": "*intermediate*", "kind": "sd", "form": {**CODEBOOK, "alphabet": "levels5"}}
     return _recipe([{"op": "*", "kind": "sd", "form": {**CODEBOOK, "alphabet": "levels7"}}, wide])
+
+
+def cross_validated(recipe: Recipe) -> Recipe:
+    """The recipe with ridge and damping by cross-validation."""
+    known = recipe.to_dict()
+    return Recipe.from_dict({**known, "solver": {**known["solver"], "ridge": "auto", "damping": "auto"}})
