@@ -68,7 +68,7 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         lines.append(f"- {bar.network}, {bar.variant}; {bar.text}: {state} ({bar.found(mean)}).")
     for network, variants in NETWORKS.items():
         for variant in variants:
-            if variant.like:
+            if variant.like and variant.forms:
                 lines += _against(rows, network, variant.name, variant.like)
     return lines
 
