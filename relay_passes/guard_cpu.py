@@ -9,8 +9,8 @@ from sd_tvm.errors import UnsupportedCPUError
 from sd_tvm.relay_passes._rewrite import IRModule
 from sd_tvm.relay_passes._weights import relax_functions
 from sd_tvm.relay_passes.lower_cpu import required_features
-from sd_tvm.schedules.cpu.guard import FEATURE_BITS, guarded
-from sd_tvm.schedules.cpu.isa import features_of
+from sd_tvm.schedules.cpu.guard import QUESTIONS, guarded
+from sd_tvm.schedules.cpu.isa import features_of, platform_of
 from sd_tvm.schedules.cpu.vec import t
 
 #: The function that asks.
@@ -22,7 +22,8 @@ class GuardCPU:
     """Make every Relax function raise ``UnsupportedCPUError`` on a processor without the target's features.
 
     LLVM may use any feature of the target anywhere, so it is not enough that our kernels ask. Run it last.
-    For a target that is not x86-64, or needs no feature beyond the baseline, nothing changes.
+    Nothing changes for a target that needs no feature beyond the baseline, or is neither x86-64 nor AArch64
+    Linux.
 
     Parameters
     ----------
@@ -49,13 +50,13 @@ class GuardCPU:
         out = mod.clone()
         for name, func in list(relax_functions(mod)):
             out.update_func(out.get_global_var(name), _asking(func))
-        out[ir.GlobalVar(GUARD)] = _guard(wanted)
+        out[ir.GlobalVar(GUARD)] = _guard(wanted, platform_of(target))
         return relax.transform.Normalize()(out)
 
 
 def asked_features(target: Any) -> list[str]:
     """Features of a target that code compiled for it asks the processor for, sorted."""
-    return sorted(features_of(target) & set(FEATURE_BITS))
+    return sorted(features_of(target) & set(QUESTIONS.get(platform_of(target), ())))
 
 
 def check_target_has(mod: IRModule, features: set[str]) -> None:
@@ -75,10 +76,10 @@ def check_target_has(mod: IRModule, features: set[str]) -> None:
         )
 
 
-def _guard(features: list[str]) -> Any:
+def _guard(features: list[str], platform: str) -> Any:
     with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
         t.func_name(GUARD)
-        with guarded(features, "the module"):
+        with guarded(features, "the module", platform):
             t.evaluate(0)
     return frame.get().with_attr("global_symbol", GUARD)
 

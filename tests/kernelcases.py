@@ -18,7 +18,7 @@ from sd_tvm.weights.alphabet import ALPHABETS
 from sd_tvm.weights.rows import RowGeometry
 from sd_tvm.weights.tensor import WeightForm
 
-#: Products of a layer's weights and largest activation must stay in int32.
+#: Sums of a layer's products, and its bias with the zero point's, must stay in int32.
 _BUDGET = 2**31 - 2**24
 
 
@@ -28,7 +28,8 @@ def random_layer(rng: np.random.Generator, kernel: Kernel) -> ConvLayer:
         layer = _draw(rng, kernel)
         worst = 127 if layer.form is None else layer.geometry.s * layer.form.table.max_code * 128
         weights = int(np.prod(layer.weight_shape[1:]))
-        if 255 * worst * weights < _BUDGET and min(layer.out_hw) > 0 and not kernel.refuses(layer):
+        largest = (255 if layer.in_dtype == "uint8" else 128) + abs(layer.in_zero_point)
+        if largest * worst * weights < _BUDGET and min(layer.out_hw) > 0 and not kernel.refuses(layer):
             return layer
 
 

@@ -53,9 +53,12 @@ class Machine:
     ----------
     code
         The object file (ELF, AArch64).
+    lacks
+        Word and bit of a feature that the system says the processor does not have.
     """
 
-    def __init__(self, code: bytes) -> None:
+    def __init__(self, code: bytes, lacks: tuple[int, int] | None = None) -> None:
+        self.lacks = lacks
         self.uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
         self.uc.ctl_set_cpu_model(arm64.UC_CPU_ARM64_MAX)
         self.uc.reg_write(arm64.UC_ARM64_REG_CPACR_EL1, 3 << 20)  # vector registers on
@@ -131,6 +134,10 @@ class Machine:
         self.uc.mem_write(to, self._read(source, size))
         return to
 
+    def _auxval(self, kind: int, *_: int) -> int:
+        word = {16: 0, 26: 1}[kind]  # AT_HWCAP, AT_HWCAP2
+        return ~(1 << self.lacks[1]) & 0xFFFFFFFF if self.lacks and self.lacks[0] == word else 0xFFFFFFFF
+
     def _raised(self, kind: int, parts: int, count: int, *_: int) -> int:
         """What ``TVMFFIErrorSetRaisedFromCStrParts`` gets."""
         words = [kind, *struct.unpack(f"<{count}Q", self._read(parts, 8 * count))]
@@ -144,6 +151,7 @@ class Machine:
             "memset": self._memset,
             "memcpy": self._memcpy,
             "memmove": self._memcpy,
+            "getauxval": self._auxval,
             "TVMFFIErrorSetRaisedFromCStrParts": self._raised,
         }
         return self._stub(known.get(name, unknown))

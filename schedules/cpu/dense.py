@@ -160,7 +160,7 @@ class _Dense:
             self.w = flat(w, self.mbs * shape.steps * LANES * _PAIR, "int16")
             self.qp = flat(qp, self.mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
-            with guarded(self.isa.features, symbol), t.serial(i64(shape.images)) as n:
+            with guarded(self.isa.features, symbol, self.isa.platform), t.serial(i64(shape.images)) as n:
                 if self.whole:
                     self._whole(n)
                 else:

@@ -113,7 +113,7 @@ class _Dense8:
             self.w = flat(w, prod(w_shape), "int8")
             self.qp = flat(qp, self.mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
-            with guarded(self.isa.features, symbol):
+            with guarded(self.isa.features, symbol, self.isa.platform):
                 if self.flat_batch:
                     self._images(layer.batch)
                 else:

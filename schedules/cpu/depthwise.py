@@ -105,7 +105,7 @@ class _Depthwise:
             self.qp = flat(qp, mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
             with (
-                guarded(self.isa.features, symbol),
+                guarded(self.isa.features, symbol, self.isa.platform),
                 t.serial(i64(layer.batch)) as n,
                 t.serial(i64(mbs)) as mb,
             ):

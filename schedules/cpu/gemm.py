@@ -97,7 +97,7 @@ class _Gemm:
             self.bases = flat(bases, mbs * s * s * LANES, "int8")
             self.qp = flat(qp, mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
-            with guarded(self.isa.features, symbol), t.serial(i64(self.laid.images)) as n:
+            with guarded(self.isa.features, symbol, self.isa.platform), t.serial(i64(self.laid.images)) as n:
                 self._image(n)
         return mark_layer(frame.get(), symbol, layer)
 

@@ -211,7 +211,7 @@ class _Gemv:
             self.codes = flat(codes, mbs * units.halves * units.count * units.bytes, "uint8")
             self.bases = flat(bases, mbs * units.halves * units.slices * _S * _S * units.filters, "int8")
             self.qp, self.out = flat(qp, mbs * BLOCK_BYTES, "uint8"), flat(out, mbs * LANES, kind)
-            with guarded(self.isa.features, symbol):
+            with guarded(self.isa.features, symbol, self.isa.platform):
                 self.xs = scratch(_S * self.rows, "uint8")
                 self._planes(flat(x, cbs * LANES, layer.in_dtype))
                 self.table = bind(repeat(load(table, i64(0), LANES), LANES, self.isa.width // LANES))

@@ -1,7 +1,8 @@
 """Code that first asks the processor whether it can run it.
 
-A module carries the question itself, as LLVM IR with the ``cpuid`` instruction, so it is asked in any process
-that loads the library, with or without this package. The answer is read once a process.
+A module carries the question itself, as LLVM IR, so it is asked in any process that loads the library, with
+or without this package. On x86-64 it is the ``cpuid`` instruction, whose answer is read once a process; on
+AArch64 the words that Linux hands every process.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ FEATURE_BITS: dict[str, tuple[int, int]] = {
     "avx512vp2intersect": (3, 8), "amx-bf16": (3, 22), "avx512fp16": (3, 23), "amx-tile": (3, 24),
     "amx-int8": (3, 25), "avxvnni": (4, 4), "avx512bf16": (4, 5), "amx-fp16": (4, 21), "avxifma": (4, 23),
 }  # fmt: skip
+#: The same of AArch64: word 0 is AT_HWCAP, word 1 AT_HWCAP2 (Linux, arch/arm64/include/uapi/asm/hwcap.h).
+#: Left out is what every such processor has, and what LLVM does not use unasked (aes, sha2, ...).
+AARCH64_BITS: dict[str, tuple[int, int]] = {
+    "crc": (0, 7), "lse": (0, 8), "fullfp16": (0, 10), "rdm": (0, 12), "jsconv": (0, 13),
+    "complxnum": (0, 14), "rcpc": (0, 15), "dotprod": (0, 20), "sve": (0, 22), "fp16fml": (0, 23),
+    "flagm": (0, 27), "sve2": (1, 1), "fptoint": (1, 8), "i8mm": (1, 13), "bf16": (1, 14),
+}  # fmt: skip
+#: Platform (:func:`sd_tvm.schedules.cpu.isa.platform_of`) -> what can be asked there.
+QUESTIONS = {"x86_64": FEATURE_BITS, "aarch64-linux": AARCH64_BITS}
 #: State that the operating system must save: xcr0 bits of AVX, of AVX-512 and of AMX.
 _STATE_WORD = 5
 _AVX_STATE, _AVX512_STATE, _AMX_STATE = 0x6, 0xE6, 0x60000
@@ -51,7 +61,7 @@ def _read(name: str, leaf: int, sub: int, outputs: dict[int, int]) -> str:
     return "\n".join(lines)
 
 
-_IR = f"""
+_X86_IR = f"""
 @sd_cpu_words = linkonce_odr global [7 x i32] zeroinitializer, align 4
 
 define linkonce_odr void @sd_cpu_read() noinline {{
@@ -92,13 +102,30 @@ ok:
 """
 
 
-def masks(features: Iterable[str]) -> dict[int, int]:
+_AARCH64_IR = """
+declare i64 @getauxval(i64)
+
+define linkonce_odr i32 @sd_cpu_word(i32 %i) {
+  %second = icmp eq i32 %i, 1
+  %kind = select i1 %second, i64 26, i64 16
+  %v = call i64 @getauxval(i64 %kind)
+  %w = trunc i64 %v to i32
+  ret i32 %w
+}
+"""
+_IR = {"x86_64": _X86_IR, "aarch64-linux": _AARCH64_IR}
+
+
+def masks(features: Iterable[str], platform: str = "x86_64") -> dict[int, int]:
     """Word -> bits that must be set for these features; those without a bit here are left out."""
     out: dict[int, int] = {}
-    known = [f for f in features if f in FEATURE_BITS]
+    bits = QUESTIONS[platform]
+    known = [f for f in features if f in bits]
     for feature in known:
-        word, bit = FEATURE_BITS[feature]
+        word, bit = bits[feature]
         out[word] = out.get(word, 0) | 1 << bit
+    if platform != "x86_64":
+        return out
     state = 0
     if any(f.startswith(("avx", "fma", "f16c", "vaes", "vpcl")) for f in known):
         state |= _AVX_STATE
@@ -112,7 +139,7 @@ def masks(features: Iterable[str]) -> dict[int, int]:
 
 
 @contextmanager
-def guarded(features: Iterable[str], what: str) -> Iterator[None]:
+def guarded(features: Iterable[str], what: str, platform: str = "x86_64") -> Iterator[None]:
     """Statements that only run where the processor has the features; else the typed error.
 
     Parameters
@@ -121,13 +148,15 @@ def guarded(features: Iterable[str], what: str) -> Iterator[None]:
         LLVM's names. None of them: no question is asked.
     what
         Subject of the message: what was compiled.
+    platform
+        Of :data:`QUESTIONS`.
     """
-    wanted = sorted(f for f in features if f in FEATURE_BITS)
+    wanted = sorted(f for f in features if f in QUESTIONS[platform])
     if not wanted:
         yield
         return
     conditions: list[Any] = []
-    for word, mask in sorted(masks(wanted).items()):
+    for word, mask in sorted(masks(wanted, platform).items()):
         # the mask as a signed number: the word is int32
         bits = tirx.const(mask - (1 << 32) if mask >> 31 else mask, "int32")
         conditions.append(
@@ -138,7 +167,7 @@ def guarded(features: Iterable[str], what: str) -> Iterator[None]:
         "What to do: compile the model for this processor."
     )
     with (
-        t.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", _IR),
+        t.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", _IR[platform]),
         t.Assert(tirx.all(*conditions), [message], error_kind=ERROR_KIND),
     ):
         yield

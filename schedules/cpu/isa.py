@@ -31,8 +31,8 @@ class Isa(ABC):
         Least processor that has them, as LLVM names it.
     dot
         Whether four products of bytes are added to int32 in one instruction.
-    arch
-        Its architecture, as :func:`arch_of` names it.
+    platform
+        What has it, as :func:`platform_of` names it.
     triple
         LLVM's triple of the processor; empty: this machine's.
     operand
@@ -45,7 +45,7 @@ class Isa(ABC):
     width: int
     cpu: str
     dot: bool = False
-    arch: str = "x86_64"
+    platform: str = "x86_64"
     triple: str = ""
     operand: str = "uint8"
 
@@ -155,7 +155,7 @@ NEON_DOT = Neon(
     16,
     "cortex-a76",
     dot=True,
-    arch="aarch64",
+    platform="aarch64-linux",
     triple="aarch64-linux-gnu",
     operand="int8",
 )
@@ -166,17 +166,19 @@ ISAS: tuple[Isa, ...] = (AVX512_VNNI, AVX2, NEON_DOT)
 
 def available(target: Any) -> tuple[Isa, ...]:
     """Instruction sets that a TVM target has, best first; none for a target without features we know."""
-    features, arch = features_of(target), arch_of(target)
-    return tuple(isa for isa in ISAS if arch == isa.arch and features.issuperset(isa.features))
+    features, platform = features_of(target), platform_of(target)
+    return tuple(isa for isa in ISAS if platform == isa.platform and features.issuperset(isa.features))
 
 
-def arch_of(target: Any) -> str:
-    """Architecture of a TVM target, as LLVM's triples begin; empty if it is not compiled by LLVM."""
+def platform_of(target: Any) -> str:
+    """``x86_64`` or ``aarch64-linux``: platform of a TVM target, empty for any other."""
     if target is None or str(target.kind.name) != "llvm":
         return ""
     here = tvm.get_global_func("tvm.codegen.llvm.GetDefaultTargetTriple")
-    first = str(target.attrs.get("mtriple") or here()).partition("-")[0]
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(first, first)
+    first, *rest = str(target.attrs.get("mtriple") or here()).split("-")
+    if first in ("aarch64", "arm64") and "linux" in rest:
+        return "aarch64-linux"
+    return "x86_64" if first in ("x86_64", "amd64") else ""
 
 
 def features_of(target: Any) -> set[str]:

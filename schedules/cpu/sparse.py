@@ -152,7 +152,7 @@ class _Sparse:
             self.w = flat(w, prod(w_shape), "uint8")
             self.qp = flat(qp, self.mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
-            with guarded(self.isa.features, symbol), t.serial(i64(self.images)) as n:
+            with guarded(self.isa.features, symbol, self.isa.platform), t.serial(i64(self.images)) as n:
                 self._image(n)
         return mark_layer(frame.get(), symbol, layer)
 

@@ -224,7 +224,7 @@ class _Taps:
             self.transforms = flat(transforms, mbs * self.constants * LANES, "int32")
             self.qp = flat(qp, mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
-            with guarded(self.isa.features, symbol), t.serial(i64(layer.batch)) as n:
+            with guarded(self.isa.features, symbol, self.isa.platform), t.serial(i64(layer.batch)) as n:
                 self._image(n)
         return mark_layer(frame.get(), symbol, layer)
 

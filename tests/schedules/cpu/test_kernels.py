@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from typing import Any
 
 import kernelcases as cases
 import layergen
+import neonrun
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ from sd_tvm.ffi_errors import register_errors
 from sd_tvm.layers import ConvLayer
 from sd_tvm.numerics import golden
 from sd_tvm.schedules.cpu import taps
-from sd_tvm.schedules.cpu.guard import FEATURE_BITS, guarded
+from sd_tvm.schedules.cpu.guard import AARCH64_BITS, FEATURE_BITS, guarded
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, ISAS, NEON_DOT, Isa, available
 from sd_tvm.schedules.cpu.laid import LaidTaps
 from sd_tvm.schedules.cpu.operand import Operand
@@ -94,7 +96,7 @@ def test_names_differ() -> None:
         ({"kind": "llvm", "mtriple": "aarch64-linux-gnu"}, []),
         ({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72"}, []),
         ({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "neoverse-n1"}, ["neondot"]),
-        ({"kind": "llvm", "mtriple": "arm64-apple-darwin", "mcpu": "apple-m1"}, ["neondot"]),
+        ({"kind": "llvm", "mtriple": "arm64-apple-darwin", "mcpu": "apple-m1"}, []),
         ({"kind": "llvm", "mtriple": "armv8a-linux-gnueabihf", "mattr": ["+neon", "+dotprod"]}, []),
     ],
 )
@@ -128,21 +130,33 @@ def test_code_for_another_processor_refuses_to_run() -> None:
     lacks = sorted(set(FEATURE_BITS) - has)
     assert lacks, "a processor with everything: add a feature that it lacks to FEATURE_BITS"
 
-    def build(features: list[str]) -> object:
-        with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
-            t.func_name("f")
-            out = t.arg("out", t.Buffer((i64(1),), "int32"))
-            with guarded(features, "the layer"):
-                t.buffer_store(out, tirx.const(1, "int32"), [0])
-        func = frame.get().with_attr("global_symbol", "f")
-        return tvm.compile(tvm.IRModule({"f": func}), target="llvm")["f"]
-
     for features in ([f for f in FEATURE_BITS if f in has], []):
         out = tvm.runtime.tensor(np.zeros(1, np.int32))
-        build(features)(out)  # type: ignore[operator]
+        asking(features, "x86_64")["f"](out)
         assert out.numpy()[0] == 1
     for feature in lacks:
         out = tvm.runtime.tensor(np.zeros(1, np.int32))
         with pytest.raises(UnsupportedCPUError, match=f"the layer was compiled .*{feature}"):
-            build([feature])(out)  # type: ignore[operator]
+            asking([feature], "x86_64")["f"](out)
         assert out.numpy()[0] == 0
+
+
+def asking(features: list[str], platform: str) -> Any:
+    """A library whose function asks for features and then writes 1."""
+    with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
+        t.func_name("f")
+        out = t.arg("out", t.Buffer((i64(1),), "int32"))
+        with guarded(features, "the layer", platform):
+            t.buffer_store(out, tirx.const(1, "int32"), [0])
+    func = frame.get().with_attr("global_symbol", "f")
+    target = "llvm" if platform == "x86_64" else {"kind": "llvm", "mtriple": f"{platform}-gnu"}
+    return tvm.compile(tvm.IRModule({"f": func}), target=tvm.target.Target(target))
+
+
+def test_code_for_another_aarch64_processor_refuses_to_run() -> None:
+    """The same in the emulator, whose system says what it has."""
+    code, out = cases.object_file(asking(sorted(AARCH64_BITS), "aarch64-linux")), np.zeros(1, np.int32)
+    assert neonrun.Machine(code).call("f", [out])[0][0] == 1
+    for lacks in AARCH64_BITS.values():
+        with pytest.raises(neonrun.CodeError, match=r"sd_tvm.UnsupportedCPUError.*the layer .*dotprod"):
+            neonrun.Machine(code, lacks).call("f", [out])
