@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ACCELERATOR = "sd_accel"
 CPU = "llvm"
+#: Where LLVM's names of processors are looked up, after this machine's architecture.
+_TRIPLES = ("x86_64-linux-gnu", "aarch64-linux-gnu")
 _TARGETS = f"{ACCELERATOR}, {ACCELERATOR}/CONFIGURATION, {CPU} or {CPU}/PROCESSOR"
 
 
@@ -106,7 +108,7 @@ def compile_module(
         ``IRModule``, or anything with ``to_relax()``.
     target
         ``sd_accel``, ``sd_accel/<configuration name or YAML file>``, or the same integer layers on the CPU:
-        ``llvm`` for this machine's processor, ``llvm/<LLVM's name>`` for another of its architecture.
+        ``llvm`` for this machine's processor, ``llvm/<LLVM's name>`` for another, of x86-64 or AArch64.
     config
         Configuration to compile for, instead of one that the target names. Layers are tiled for this very
         object, whatever its name.
@@ -166,15 +168,38 @@ def _processor(name: str) -> Any:
     """Target of a processor by LLVM's name; without one, of this machine's."""
     from sd_tvm._tvm import tvm
 
-    known = tvm.get_global_func("target.llvm_get_cpu_archlist")(tvm.target.Target({"kind": CPU}))
-    if name and name not in {str(k) for k in known}:
-        raise OptionError(
-            f"unknown processor {name!r}",
-            expected=f"one of {', '.join(sorted(str(k) for k in known))}",
-            fix="correct the target",
-        )
-    cpu = name or tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")()
-    return tvm.target.Target({"kind": CPU, "mcpu": cpu})
+    if not name:
+        name = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")()
+        return tvm.target.Target({"kind": CPU, "mcpu": name})
+    known: set[str] = set()
+    for where in ({}, *({"mtriple": triple} for triple in _TRIPLES)):
+        target = tvm.target.Target({"kind": CPU, **where})
+        names = {str(n) for n in tvm.get_global_func("target.llvm_get_cpu_archlist")(target)}
+        if name in names:
+            return tvm.target.Target({"kind": CPU, "mcpu": name, **where})
+        known |= names
+    raise OptionError(
+        f"unknown processor {name!r}",
+        expected=f"one of {', '.join(sorted(known))}",
+        fix="correct the target",
+    )
+
+
+def is_foreign(target: str) -> bool:
+    """Whether code for a target can be neither linked nor run here: its processor is of another architecture.
+
+    Raises
+    ------
+    OptionError
+        If LLVM knows no such processor.
+    """
+    family, _, name = target.partition("/")
+    if family != CPU or not name:
+        return False
+    from sd_tvm._tvm import tvm
+    from sd_tvm.schedules.cpu.isa import platform_of
+
+    return platform_of(_processor(name)) != platform_of(tvm.target.Target({"kind": CPU}))
 
 
 def _accelerator_target(target: str) -> Any:
@@ -248,6 +273,12 @@ def open_model(source: Any, target: str = ACCELERATOR) -> Any:
     check_target(target)
     if isinstance(source, str | PathLike) and Path(source).suffix in (".so", ".dylib", ".dll"):
         return load_executable(source)
+    if is_foreign(target):
+        raise OptionError(
+            f"target {target!r} on this machine",
+            expected="a processor of this machine's architecture",
+            fix="compile for it, and run the library there",
+        )
     return compile_module(source, target).executable
 
 

@@ -19,7 +19,9 @@ TargetOption = Annotated[
 
 def compile_model(
     model: Annotated[str, typer.Argument(help="A .sd file, or whatever `compress` accepts.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The library (.so) to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The library (.so) to write, or its object files (.tar).")
+    ],
     target: TargetOption = "sd_accel",
     shape: Annotated[
         str | None, typer.Option(help="Input shape for models that leave it open, e.g. 1,3,224,224.")
@@ -33,10 +35,17 @@ def compile_model(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show where every node runs.")] = False,
 ) -> None:
     """Compile with TVM; print which nodes do not run on the accelerator, and why."""
-    from sd_tvm.execute import ACCELERATOR, check_target, compile_module, read_module
+    from sd_tvm.errors import OptionError
+    from sd_tvm.execute import ACCELERATOR, check_target, compile_module, is_foreign, read_module
 
     check_target(target)
     inputs.check_folder_of(output)
+    if output.suffix != ".tar" and is_foreign(target):
+        raise OptionError(
+            f"{output}: a library for target {target!r} cannot be linked on this machine",
+            expected="an output that ends in .tar: object files",
+            fix="unpack them on that machine and link them: c++ -shared -o model.so lib0.o devc.o",
+        )
     if tiles is not None:
         inputs.check_folder_of(tiles)
     with console.progress() as report:

@@ -103,6 +103,15 @@ def test_compile_shows_where_nodes_run(files: Path, tmp_path: Path) -> None:
     assert "sd_accel" in text
 
 
+def test_compile_for_another_architecture(files: Path, tmp_path: Path) -> None:
+    result = invoke("compile", files / "tiny.sd", "-o", tmp_path / "arm.so", "-t", "llvm/neoverse-n1")
+    assert result.exit_code == 2
+    assert "ends in .tar" in " ".join(result.output.split())
+    text = succeed("compile", files / "tiny.sd", "-o", tmp_path / "arm.tar", "-t", "llvm/neoverse-n1", "-v")
+    assert "neondot" in text
+    assert "dotprod" in text
+
+
 def test_run_is_the_same_everywhere(files: Path, tmp_path: Path) -> None:
     x = files / "x.npy"
     texts = {

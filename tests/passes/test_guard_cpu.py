@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tarfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import neonrun
 import numpy as np
 import pytest
 from passes import nets
@@ -15,10 +17,11 @@ from passes.test_partition import ALL_SD, integer
 from sd_tvm import backend
 from sd_tvm._tvm import relax, tvm
 from sd_tvm.errors import OptionError, UnsupportedCPUError
-from sd_tvm.execute import Runner, compile_module, load_executable
+from sd_tvm.execute import Runner, compile_module, load_executable, open_model
 from sd_tvm.relay_passes.guard_cpu import GUARD, GuardCPU
 from sd_tvm.relay_passes.lower_cpu import LowerToCPU, required_features
 from sd_tvm.relay_passes.report import node_reports
+from sd_tvm.schedules.cpu.guard import AARCH64_BITS
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI
 
 backend.register()
@@ -90,6 +93,24 @@ def test_target_names_a_processor() -> None:
     assert any("avx2" in row.reason for row in compiled.nodes)
     with pytest.raises(OptionError, match=r"unknown processor 'x86-64-v9'.*Expected: .*x86-64-v3"):
         compile_module(mod, "llvm/x86-64-v9")
+
+
+def test_library_for_another_architecture(tmp_path: Path) -> None:
+    """Its kernels are NEON's and are named; it is exported as object files, and asks for what it needs."""
+    mod, _ = network()
+    compiled = compile_module(mod, "llvm/cortex-a76")
+    assert "dotprod" in compiled.requires
+    assert sum("neondot" in row.reason for row in compiled.nodes) == 2
+    compiled.executable.export_library(str(tmp_path / "arm.tar"))
+    with tarfile.open(tmp_path / "arm.tar") as archive:
+        member = archive.extractfile("lib0.o")
+        assert member is not None
+        code = member.read()
+    neonrun.Machine(code).call(GUARD, [])
+    with pytest.raises(neonrun.CodeError, match=r"the module was compiled .*Expected: .*dotprod"):
+        neonrun.Machine(code, AARCH64_BITS["dotprod"]).call(GUARD, [])
+    with pytest.raises(OptionError, match=r"target 'llvm/cortex-a76' on this machine"):
+        open_model(mod, "llvm/cortex-a76")
 
 
 def test_nothing_changes_without_features() -> None:
