@@ -14,13 +14,12 @@ from sd_tvm.layers import ConvLayer
 from sd_tvm.schedules.cpu.gemv import chain
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.taps import TapUnits
-from sd_tvm.weights.rows import ROWS_PER_BLOCK
 from sd_tvm.weights.tensor import ROWS_KEPT
 
 #: A product of int16 whose operand is picked by a shuffle: with four-byte products (VNNI), and without.
 _PICKED, _PICKED_AVX2 = 2.2, 1.6
 #: A product of the basis with an int32 sum; an int16 sum that is widened and added.
-_BASIS, _WIDEN = 1.5, 2.5
+_BASIS, _WIDEN = 1.5, 1.5
 #: A product of four bytes whose operand is picked, with its share of the shuffle, in ``gemm``.
 _CODES = 11 / 9
 
@@ -54,6 +53,5 @@ def columns(layer: ConvLayer, isa: Isa) -> float:
     assert layer.form is not None
     units, s, ow = TapUnits(layer, isa), layer.geometry.s, layer.out_hw[1]
     each = 1.0 if isa.dot else 1 + _WIDEN / chain(layer.form)
-    if units.keep < ROWS_PER_BLOCK:
-        each += 1 / s  # the shuffle, which the S products share
+    each += units.tables / s  # shuffles, which the S products share
     return layer.reach[1] * s * (units.steps * units.step[0] * each + 1) / ow + _BASIS * s * s
