@@ -70,24 +70,56 @@ def _resnet20() -> Any:
     return baseline("resnet20", 0)
 
 
+def _resnet50() -> Any:
+    import torch
+
+    from sd_tvm.accelerator.baselines.workloads import RESNET50
+
+    from ..accelerator.networks import resnet
+
+    torch.manual_seed(0)
+    return resnet(RESNET50, bottleneck=True).eval()
+
+
+def _minilm() -> Any:
+    from ..compression.minilm import encoder
+
+    return encoder()
+
+
+def _noise(*shape: int) -> Callable[[], list[Array]]:
+    """Four random inputs."""
+    return lambda: list(np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32))
+
+
 def networks() -> list[Net]:
     """All of them."""
     from ..training.recipes import RECIPES
 
-    twenty = RECIPES["resnet20"]["4:16, first stage 8:16"]
-    efficientnet = {"SD 16:16": Recipe.named("default"), "SD 4:16": Recipe.named("sd-4:16")}
-    resnet = {"SD 20x": twenty}
-    noise = np.random.default_rng(1).normal(size=(8, 1, 1, 28, 28)).astype(np.float32)
+    twenty = {"SD 20x": RECIPES["resnet20"]["4:16, first stage 8:16"]}
+    dense, sparse = Recipe.named("default"), Recipe.named("sd-4:16")
+    both = {"SD 16:16": dense, "SD 4:16": sparse}
     return [
-        Net(
-            "EfficientNet-Lite0 batch 1", "efficientnet-1", _efficientnet, efficientnet,
-            (1, 3, 224, 224), 4_652_008, _demo_images,
+        *(
+            Net(
+                f"EfficientNet-Lite0 batch {n}", f"efficientnet-{n}", _efficientnet, both,
+                (n, 3, 224, 224), 4_652_008, _demo_images,
+            )
+            for n in (1, 8)
         ),
         *(
             Net(
-                f"ResNet-20 batch {n}", f"resnet20-{n}", _resnet20, resnet,
-                (n, 1, 28, 28), 270_608, lambda: list(noise),
+                f"ResNet-20 batch {n}", f"resnet20-{n}", _resnet20, twenty,
+                (n, 1, 28, 28), 270_608, _noise(1, 1, 28, 28),
             )
             for n in (1, 32)
+        ),
+        Net(
+            "ResNet-50 batch 1, random weights", "resnet50-1", _resnet50, {"SD 4:16": sparse},
+            (1, 3, 224, 224), 25_530_472, _noise(1, 3, 224, 224),
+        ),
+        Net(
+            "MiniLM-L6 sequence 128", "minilm", _minilm, {"SD 4:16": sparse},
+            (1, 128, 384), 10_616_832, _noise(1, 128, 384),
         ),
     ]  # fmt: skip
