@@ -13,7 +13,7 @@ from math import prod
 from sd_tvm.layers import ConvLayer
 from sd_tvm.schedules.cpu.gemv import chain
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.taps import TapUnits
+from sd_tvm.schedules.cpu.taps import TapUnits, image_columns
 from sd_tvm.weights.tensor import ROWS_KEPT
 
 #: A product of int16 whose operand is picked by a shuffle: with four-byte products (VNNI), and without.
@@ -54,4 +54,4 @@ def columns(layer: ConvLayer, isa: Isa) -> float:
     units, s, ow = TapUnits(layer, isa), layer.geometry.s, layer.out_hw[1]
     each = 1.0 if isa.dot else 1 + _WIDEN / chain(layer.form)
     each += units.tables / s  # shuffles, which the S products share
-    return layer.reach[1] * s * (units.steps * units.step[0] * each + 1) / ow + _BASIS * s * s
+    return image_columns(layer)[1] * s * (units.steps * units.step[0] * each + 1) / ow + _BASIS * s * s

@@ -60,6 +60,13 @@ _SLOTS = 4
 _ABSENT = 0x80  # index of a byte that a shuffle makes zero
 
 
+def image_columns(layer: ConvLayer) -> tuple[int, int]:
+    """First column of the padded image that lies in the image, and how many do; windows reach all of them."""
+    width = layer.reach[1]
+    first = min(layer.padding[1], width)
+    return first, min(first + layer.in_hw[1], width) - first
+
+
 @dataclass(frozen=True)
 class TapUnits:
     """How codes lie in memory: units of four kept rows of the filters of a vector.
@@ -194,9 +201,7 @@ class _Taps:
         self.s, self.mbs = layer.geometry.s, blocks16(layer.out_channels)
         self.laid = LaidTaps(Operand(layer, isa.operand), isa, self.units.blocks)
         (oh, _), self.width = layer.out_hw, layer.reach[1]
-        #: Columns of the padded image in the image.
-        self.first = min(layer.padding[1], self.width)
-        self.inside = min(self.first + layer.in_hw[1], self.width) - self.first
+        self.first, self.inside = image_columns(layer)
         most = max(1, 3 * columns // self.s)
         #: Rows of the result that are summed at once.
         self.together = max(
