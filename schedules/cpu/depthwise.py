@@ -167,7 +167,7 @@ class _Depthwise:
                     value = bind(as_type(value.astype(f"int32x{words32}"), f"int16x{2 * words32}"))
                     for p, kx in uses:
                         i = p * halves + h
-                        acc[i] = self.isa.add_pairs16(acc[i], value, weights[kx])
+                        acc[i] = self.isa.add_low16(acc[i], value, weights[kx])
         for p in range(size):
             total = bind(concat([acc[p * halves + h] for h in range(halves)], words32))
             place = (image * i64(oh) + oy) * i64(ow) + ox + i64(p)

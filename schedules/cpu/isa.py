@@ -68,6 +68,10 @@ class Isa(ABC):
     def add_pairs16(self, total: Expr, a: Expr, b: Expr) -> Expr:
         """``total`` (uint32) plus sums of two neighbouring products of int16, modulo 2^32."""
 
+    def add_low16(self, total: Expr, a: Expr, b: Expr) -> Expr:
+        """The same where the second int16 of every pair of ``b`` is zero."""
+        return self.add_pairs16(total, a, b)
+
     @abstractmethod
     def add_quads8(self, total: Expr, x: Expr, signed: Expr) -> Expr:
         """``total`` (uint32) plus sums of four neighbouring products of bytes, modulo 2^32.
@@ -130,11 +134,16 @@ class Neon(Isa):
     def add_pairs16(self, total: Expr, a: Expr, b: Expr) -> Expr:
         """As :meth:`Isa.add_pairs16`."""
         # even and odd lanes apart: each is one widening multiply-accumulate
-        for first in range(2):
-            lanes = range(first, 2 * self.words, 2)
-            x, y = (pick([v], lanes).astype(f"int32x{self.words}") for v in (a, b))
-            total = total + as_type(x * y, f"uint32x{self.words}")
-        return total
+        return self._add_every_other(self.add_low16(total, a, b), a, b, 1)
+
+    def add_low16(self, total: Expr, a: Expr, b: Expr) -> Expr:
+        """As :meth:`Isa.add_low16`."""
+        return self._add_every_other(total, a, b, 0)
+
+    def _add_every_other(self, total: Expr, a: Expr, b: Expr, first: int) -> Expr:
+        lanes = range(first, 2 * self.words, 2)
+        x, y = (pick([v], lanes).astype(f"int32x{self.words}") for v in (a, b))
+        return total + as_type(x * y, f"uint32x{self.words}")
 
     def add_quads8(self, total: Expr, x: Expr, signed: Expr) -> Expr:
         """As :meth:`Isa.add_quads8`."""

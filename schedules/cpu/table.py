@@ -307,9 +307,9 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("conv", _ANY, 64, (), (16, 2), 6, AVX2),
     *(Kernel("gemv", (p,), 64, _BASES, (4, 4), 1, NEON_DOT) for p in _N16),
     Kernel("gemm", _KEPT, 64, _BASES, (4, 4), 2, NEON_DOT),
-    Kernel("depthwise", _ANY, 64, (), (16, 1), 5, NEON_DOT),
+    Kernel("depthwise", _ANY, 64, (), (16, 1), 4, NEON_DOT),
     Kernel("taps", _N16, 64, _BASES, (4, 4), 7, NEON_DOT),
-    Kernel("sparse", _KEPT, 64, (), (16, 2), 6, NEON_DOT),
+    Kernel("sparse", _KEPT, 64, (), (16, 2), 3, NEON_DOT),
     Kernel("conv8", (RAW,), 0, (), (16, 4), 6, NEON_DOT),
     Kernel("conv", _ANY, 64, (), (16, 2), 5, NEON_DOT),
 )
