@@ -33,7 +33,7 @@ MISSING = """
 - Rows of the plan that have no measurement yet: MiniLM-L6 whole, ResNet-20, batch 8 and 32 of networks, two
   threads (our kernels run on one), VGG16 and ResNet-50 shapes, a pure shift-add kernel, tuning.
 - Bars say *not measured* where this run had no time for the row; the driver has them all.
-- NEON: no kernel, so nothing was run; such targets get the portable schedule.
+- NEON: no machine to measure on. Its kernels are exact in an emulator, and nothing is known of their speed.
 - Peers that are not here: ggml (llama-cpp-python), MatMulNBits 2, OpenVINO int4 weights, tuned TVM float32.
 """
 
@@ -174,5 +174,6 @@ def _table() -> list[str]:
     return [
         *out,
         "",
-        "Every row is compared with the NumPy golden model, to the bit, on the machine that ran this page.",
+        "Every row is compared with the NumPy golden model, to the bit, on the machine that ran this page; those",
+        "of NEON in an emulator.",
     ]
