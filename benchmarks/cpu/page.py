@@ -174,6 +174,6 @@ def _table() -> list[str]:
     return [
         *out,
         "",
-        "Every row is compared with the NumPy golden model, to the bit, on the machine that ran this page; those",
-        "of NEON in an emulator.",
+        "Every row is compared with the NumPy golden model, to the bit, on the machine that ran this page;",
+        "those of NEON in an emulator.",
     ]
