@@ -26,8 +26,8 @@ trained weights. Our rows, in bold, name the weight's form and the instruction s
 whatever they find on this machine (VNNI, too), also where our kernel is the AVX2 one.
 Ours are compiled for the least processor of the instruction set (x86-64-v3, x86-64-v4 with VNNI).
 
-**Bars** were set on a machine with AVX2 and no VNNI. With VNNI int8 peers do their arithmetic two to four times
-as fast; what SD form saves in bytes of weights stays the same.
+**Bars** were set on a machine with AVX2 and no VNNI. With VNNI int8 peers, too, add four products of bytes in
+one instruction.
 """
 
 MISSING = """
