@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from sd_tvm._tvm import relax, tirx, tvm
@@ -12,8 +11,9 @@ from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, const, consta
 from sd_tvm.relay_passes._weights import relax_functions, without
 from sd_tvm.relay_passes.report import place
 from sd_tvm.schedules.cpu import schedule_cpu
-from sd_tvm.schedules.cpu.isa import Isa, available
+from sd_tvm.schedules.cpu.isa import available
 from sd_tvm.schedules.cpu.table import choose
+from sd_tvm.schedules.cpu.tuning import KernelTuning
 from sd_tvm.schedules.ops import LAYER_ATTR
 
 #: Attribute of integer PrimFuncs that have their CPU schedule.
@@ -56,10 +56,12 @@ class LowerToCPU:
     target
         TVM target; None: the current one (``with target:``). Without any, only the portable schedule, which
         runs on every processor.
+    tuning
+        Kernels found by time, and whether to time more; its database is saved at the end.
     """
 
-    def __init__(self, target: Any = None) -> None:
-        self.target = target
+    def __init__(self, target: Any = None, tuning: KernelTuning | None = None) -> None:
+        self.target, self.tuning = target, tuning
 
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         """The pass."""
@@ -67,9 +69,11 @@ class LowerToCPU:
         if not layers:
             return mod
         target = tvm.target.Target.current(allow_none=True) if self.target is None else self.target
-        kernels = _Kernels(layers, available(target))
+        kernels = _Kernels(layers, target, self.tuning)
         for name, _ in list(relax_functions(mod)):
             mod = rewrite(mod, kernels.rule, name)
+        if self.tuning is not None:
+            self.tuning.database.save()
         mod = without(mod, kernels.replaced - kernels.kept)
         for gvar, func in layers.items():
             if str(gvar.name_hint) not in kernels.replaced - kernels.kept:
@@ -92,13 +96,16 @@ class _Kernels:
     ----------
     layers
         Integer layers without a schedule.
-    isas
-        Instruction sets of the target.
+    target
+        TVM target.
+    tuning
+        What is known of times, or finds it.
     """
 
-    def __init__(self, layers: dict[Any, Any], isas: Sequence[Isa]) -> None:
+    def __init__(self, layers: dict[Any, Any], target: Any, tuning: KernelTuning | None) -> None:
+        self.target, self.isas, self.tuning = target, available(target), tuning
         self.layers = {str(g.name_hint): layer_from_json(str(f.attrs[LAYER_ATTR])) for g, f in layers.items()}
-        self.isas = isas
+        self.convolutions = [n for n, layer in self.layers.items() if isinstance(layer, ConvLayer)]
         #: Layers that have a kernel at some call, and those that have none at some.
         self.replaced: set[str] = set()
         self.kept: set[str] = set()
@@ -123,6 +130,10 @@ class _Kernels:
             self.kept.add(name)
             self.said[name] = f"portable schedule: {why}"
             return None
+        if self.tuning is not None:
+            kernel = self.tuning.kernel(layer, self.isas, self.target, known) or kernel
+            if self.tuning.tune and self.tuning.progress is not None:
+                self.tuning.progress(len(self.replaced | {name}), len(self.convolutions))
         self.replaced.add(name)
         self.said[name] = f"kernel {kernel.name}"
         self.features.update(kernel.isa.features)

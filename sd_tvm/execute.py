@@ -113,13 +113,14 @@ def compile_module(
         Configuration to compile for, instead of one that the target names. Layers are tiled for this very
         object, whatever its name.
     tiles, tune, progress
-        Of :class:`sd_tvm.relay_passes.offload.Offload`.
+        Of :class:`sd_tvm.relay_passes.offload.Offload`; for the CPU, of
+        :class:`sd_tvm.schedules.cpu.tuning.KernelTuning` (a file of kernels).
 
     Raises
     ------
     OptionError
-        If the target is none of these, or names a configuration while ``config`` is given, or is the CPU
-        while tiles are asked for.
+        If the target is none of these, or names a configuration while ``config`` is given, or kernels are
+        to be timed for a processor that is not this one.
     ConfigError
         If the configuration does not exist or is invalid.
     """
@@ -130,8 +131,6 @@ def compile_module(
         )
     tuned = tiles is not None or tune > 0
     on_cpu = target.partition("/")[0] == CPU
-    if tuned and on_cpu:
-        raise OptionError("tiles for the CPU", expected=ACCELERATOR, fix="leave the options of tiles out")
     from sd_tvm._tvm import tvm
 
     host = _processor(target.partition("/")[2]) if on_cpu else None
@@ -142,9 +141,11 @@ def compile_module(
         from sd_tvm.relay_passes.lower_cpu import LowerToCPU
         from sd_tvm.relay_passes.pipeline import to_integer
         from sd_tvm.relay_passes.report import node_reports
+        from sd_tvm.schedules.cpu.tuning import KernelTuning
 
         backend.register()  # TVM's default pipeline then makes the module ask for its processor
-        for step in (*to_integer(mod), LowerToCPU(host)):
+        tuning = KernelTuning(tiles, tune, progress) if tuned else None
+        for step in (*to_integer(mod), LowerToCPU(host, tuning)):
             mod = step(mod)
         nodes = node_reports(mod)
         mod = tvm.relax.get_pipeline("zero")(mod)

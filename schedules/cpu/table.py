@@ -335,9 +335,14 @@ def choose(layer: ConvLayer, isas: Sequence[Isa]) -> tuple[Kernel | None, str]:
         return None, f"the target has none of {', '.join(known)}"
     reasons = []
     for isa in isas:
-        refused = [(k, k.refuses(layer)) for k in KERNELS if k.isa == isa]
-        able = [k for k, why in refused if not why]
+        able = ranked(layer, isa)
         if able:
-            return min(able, key=lambda k: _OPERATIONS[k.operation].cost(layer, isa)), ""
-        reasons += [f"{k.operation}: {why}" for k, why in refused]
+            return able[0], ""
+        reasons += [f"{k.operation}: {k.refuses(layer)}" for k in KERNELS if k.isa == isa]
     return None, ", ".join(dict.fromkeys(reasons))
+
+
+def ranked(layer: ConvLayer, isa: Isa) -> list[Kernel]:
+    """Rows of an instruction set that can compute a layer, the cheapest first."""
+    able = [k for k in KERNELS if k.isa == isa and not k.refuses(layer)]
+    return sorted(able, key=lambda k: _OPERATIONS[k.operation].cost(layer, isa))

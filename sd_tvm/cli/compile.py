@@ -27,10 +27,14 @@ def compile_model(
         str | None, typer.Option(help="Input shape for models that leave it open, e.g. 1,3,224,224.")
     ] = None,
     tiles: Annotated[
-        Path | None, typer.Option(help="JSON file of tiles found before; read, and written after tuning.")
+        Path | None,
+        typer.Option(help="JSON file of tiles (CPU: kernels) found before; read, and written after tuning."),
     ] = None,
     tune: Annotated[
-        int, typer.Option(min=0, help="Try so many candidate tiles of each step on the timing model.")
+        int,
+        typer.Option(
+            min=0, help="Try so many candidate tiles of each step on the timing model (CPU: run kernels)."
+        ),
     ] = 0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show where every node runs.")] = False,
 ) -> None:
