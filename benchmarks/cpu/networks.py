@@ -33,6 +33,8 @@ class Net:
         How many.
     calibration
         Inputs of one image each.
+    tuned
+        Labels that have a row whose kernels were chosen by time, too.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Net:
     shape: tuple[int, ...]
     weights: int
     calibration: Callable[[], list[Array]]
+    tuned: tuple[str, ...] = ()
 
     @property
     def example(self) -> Array:
@@ -103,14 +106,14 @@ def networks() -> list[Net]:
         *(
             Net(
                 f"EfficientNet-Lite0 batch {n}", f"efficientnet-{n}", _efficientnet, both,
-                (n, 3, 224, 224), 4_652_008, _demo_images,
+                (n, 3, 224, 224), 4_652_008, _demo_images, tuple(both) if n == 1 else (),
             )
             for n in (1, 8)
         ),
         *(
             Net(
                 f"ResNet-20 batch {n}", f"resnet20-{n}", _resnet20, twenty,
-                (n, 1, 28, 28), 270_608, _noise(1, 1, 28, 28),
+                (n, 1, 28, 28), 270_608, _noise(1, 1, 28, 28), tuple(twenty),
             )
             for n in (1, 32)
         ),

@@ -17,6 +17,7 @@ from sd_tvm.relay_passes._rewrite import const
 from sd_tvm.relay_passes.lower_cpu import LowerToCPU
 from sd_tvm.relay_passes.report import node_reports
 from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.tuning import KernelTuning
 from sd_tvm.schedules.ops import build_dequantize_acc, build_primfunc, build_quantize
 from sd_tvm.weights.packing import pack_raw, pack_sd
 from sd_tvm.weights.tensor import ROWS_KEPT, RawWeight, SDWeight, WeightForm
@@ -136,10 +137,10 @@ def build_layer(layer: ConvLayer, isa: Isa, rng: np.random.Generator) -> Built:
     return build_module(mod, example, isa)
 
 
-def build_module(mod: Any, example: Any, isa: Isa) -> Built:
-    """Any module with integer layers, compiled for an instruction set."""
+def build_module(mod: Any, example: Any, isa: Isa, tune: int = 0) -> Built:
+    """Any module with integer layers, compiled for an instruction set; ``tune`` candidates timed a layer."""
     target = tvm.target.Target(isa.target)
-    lowered = LowerToCPU(target)(mod)
+    lowered = LowerToCPU(target, KernelTuning(tune=tune) if tune else None)(mod)
     nbytes = _constant_bytes(lowered)
     kernels = [f.attrs["sd.cpu.kernel"] for _, f in lowered.functions_items() if "sd.cpu.kernel" in f.attrs]
     said = ", ".join(sorted({str(k) for k in kernels})) or "portable schedule"

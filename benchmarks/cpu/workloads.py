@@ -102,9 +102,14 @@ def _integer(net: Net, label: str) -> Any:
     return Partition()(Decompose(net.recipes[label])(_calibrated(net)))
 
 
-def _ours_net(net: Net, label: str, isa: Isa) -> Contestant:
-    built = ours.build_module(_integer(net, label), net.example, isa)
-    return Contestant(f"{label}, {isa.name}", "ours", built.call, built.weight_bytes)
+#: Candidates that are timed for a layer of a tuned row.
+_TRIED = 8
+
+
+def _ours_net(net: Net, label: str, isa: Isa, tune: int = 0) -> Contestant:
+    built = ours.build_module(_integer(net, label), net.example, isa, tune)
+    name = f"{label}, {isa.name}" + (", tuned" if tune else "")
+    return Contestant(name, "ours", built.call, built.weight_bytes)
 
 
 def _network(net: Net) -> Workload:
@@ -112,6 +117,11 @@ def _network(net: Net) -> Workload:
         f"{label} {isa.name}": (lambda label=label, isa=isa: _ours_net(net, label, isa))
         for label in net.recipes
         for isa in host_isas()
+    }
+    best = host_isas()[0]
+    makers |= {
+        f"{label} {best.name} tuned": (lambda label=label: _ours_net(net, label, best, _TRIED))
+        for label in net.tuned
     }
     return Workload(net.name, "network", False, lambda: (makers, peers.network(net)))
 
