@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
+# Threads of everybody in results-cpu.
+THREADS ?= 1
 TORCH ?= torch==2.13.0
 
 # Their declared dependencies are wrong or huge and none is needed, hence --no-deps.
@@ -50,7 +52,7 @@ help:
 	@echo "make lint   ruff, mypy --strict, clang-format, clang-tidy"
 	@echo "make results  the generated pages of docs/results"
 	@echo "make results-compression IMAGES=FOLDER  accuracy against size, hours; goes on where it was stopped"
-	@echo "make results-cpu  speed on the CPU beside other libraries, which it installs"
+	@echo "make results-cpu  speed on the CPU beside other libraries, which it installs (THREADS=1)"
 	@echo "make dev    editable install, and links that show the installed layout in the source tree"
 	@echo "make clean  removes $(VENV), build products and reports"
 	@echo "PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) JOBS=$(JOBS)"
@@ -97,7 +99,7 @@ results-compression: $(STAMP)/package $(STAMP)/demo $(STAMP)/results $(STAMP)/co
 	cd benchmarks && ../$(BIN)/python -m compression --images $(abspath $(IMAGES)) --out $(abspath $(COMPRESSION_OUT))
 
 results-cpu: $(STAMP)/package $(STAMP)/demo $(STAMP)/bench
-	cd benchmarks && ../$(BIN)/python -m cpu $(CPU_ARGS)
+	cd benchmarks && TVM_NUM_THREADS=$(THREADS) OMP_NUM_THREADS=$(THREADS) ../$(BIN)/python -m cpu $(CPU_ARGS)
 
 dev: $(STAMP)/torch $(STAMP)/build $(STAMP)/demo $(STAMP)/test $(STAMP)/lint
 	SKBUILD_BUILD_DIR=build/dev $(PIP) --no-build-isolation --editable .

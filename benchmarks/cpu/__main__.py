@@ -1,4 +1,4 @@
-"""Measures the rows and writes the page."""
+"""Measures the rows and writes the page; TVM_NUM_THREADS is how many threads everybody has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "TVM_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-from .measure import Contestant, Flush, ratios, take_turns  # noqa: E402
+from .measure import Contestant, Flush, ratios, take_turns, threads  # noqa: E402
 from .page import write  # noqa: E402
 from .peers import gather, versions  # noqa: E402
 from .roof import memory_roof  # noqa: E402
@@ -84,7 +84,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the page")
     parser.add_argument("--no-measuring", action="store_true", help="write the page of what there is")
     options = parser.parse_args(arguments)
-    path = options.results / "cpu.json"
+    name = "cpu" if threads() == 1 else f"cpu-{threads()}-threads"
+    path = options.results / f"{name}.json"
     known = json.loads(path.read_text()) if path.exists() else {"rows": []}
     if not options.no_measuring:
         flush = Flush()
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
             "schema_version": 1,
             "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
             "machine": machine(),
-            "threads": 1,
+            "threads": threads(),
             "versions": versions(),
             "memory roof": memory_roof(host_isas()[0], flush),
         }
@@ -105,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
                 gc.collect()
                 known = document | {"rows": [done[k] for k in order if k in done]}
                 path.write_text(json.dumps(known, indent=1) + "\n")
-    write(known, options.results / "cpu.md")
+    write(known, options.results / f"{name}.md")
     return 0
 
 

@@ -1,11 +1,12 @@
 """Contestants in turns, in one process: cold (memory read between calls) and warm.
 
 Time is the process's user + system time: on a machine with other work a call of milliseconds is interrupted,
-and wall time says more about the interruptions than about the code. Contestants have one thread each.
+and wall time says more about the interruptions than about the code. With several threads it is wall time.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -98,10 +99,16 @@ def take_turns(
     return turns
 
 
+def threads() -> int:
+    """Threads of every contestant: TVM_NUM_THREADS."""
+    return int(os.environ.get("TVM_NUM_THREADS", "1"))
+
+
 def _timed(call: Callable[[], object]) -> float:
-    start = time.process_time()
+    clock = time.process_time if threads() == 1 else time.perf_counter
+    start = clock()
     call()
-    return time.process_time() - start
+    return clock() - start
 
 
 def ratios(ours: Contestant, peer: Contestant, mode: str) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,12 @@ class Net:
         return np.random.default_rng(0).normal(size=self.shape).astype(np.float32)
 
 
+def _sibling(name: str) -> Any:
+    """A module of another benchmark: this package may be ``cpu`` or ``benchmarks.cpu``."""
+    above = __name__.rpartition(".")[0].rpartition(".")[0]
+    return import_module(f"{above}.{name}" if above else name)
+
+
 def _efficientnet() -> Any:
     from sd_tvm.models import efficientnet_lite0
 
@@ -68,9 +75,7 @@ def _demo_images() -> list[Array]:
 
 
 def _resnet20() -> Any:
-    from ..training.store import baseline
-
-    return baseline("resnet20", 0)
+    return _sibling("training.store").baseline("resnet20", 0)
 
 
 def _resnet50() -> Any:
@@ -78,16 +83,12 @@ def _resnet50() -> Any:
 
     from sd_tvm.accelerator.baselines.workloads import RESNET50
 
-    from ..accelerator.networks import resnet
-
     torch.manual_seed(0)
-    return resnet(RESNET50, bottleneck=True).eval()
+    return _sibling("accelerator.networks").resnet(RESNET50, bottleneck=True).eval()
 
 
 def _minilm() -> Any:
-    from ..compression.minilm import encoder
-
-    return encoder()
+    return _sibling("compression.minilm").encoder()
 
 
 def _noise(*shape: int) -> Callable[[], list[Array]]:
@@ -97,9 +98,7 @@ def _noise(*shape: int) -> Callable[[], list[Array]]:
 
 def networks() -> list[Net]:
     """All of them."""
-    from ..training.recipes import RECIPES
-
-    twenty = {"SD 20x": RECIPES["resnet20"]["4:16, first stage 8:16"]}
+    twenty = {"SD 20x": _sibling("training.recipes").RECIPES["resnet20"]["4:16, first stage 8:16"]}
     dense, sparse = Recipe.named("default"), Recipe.named("sd-4:16")
     both = {"SD 16:16": dense, "SD 4:16": sparse}
     return [

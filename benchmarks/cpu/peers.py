@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .measure import Contestant
+from .measure import Contestant, threads
 from .networks import Net
 
 Array = np.ndarray[Any, Any]
@@ -86,7 +86,7 @@ def network(net: Net) -> dict[str, Maker]:
 def _torch() -> Any:
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads())
     return torch
 
 
@@ -121,7 +121,7 @@ def _ort(model: bytes | Path, x: Array, kind: str, nbytes: int) -> Contestant:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads(), 1
     options.log_severity_level = 3
     source = model if isinstance(model, bytes) else str(model)
     session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -135,7 +135,11 @@ def _openvino(model: bytes | Path, x: Array, kind: str, nbytes: int) -> Contesta
 
     core = ov.Core()
     read = core.read_model(model=model) if isinstance(model, bytes) else core.read_model(str(model))
-    config = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    config = {
+        "INFERENCE_NUM_THREADS": threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
     request = core.compile_model(read, "CPU", config).create_infer_request()
     tensor = ov.Tensor(x)
     request.set_input_tensor(tensor)

@@ -27,6 +27,7 @@ from sd_tvm.schedules.cpu.vec import (
     as_type,
     bind,
     concat,
+    filters,
     flat,
     i64,
     load,
@@ -190,7 +191,7 @@ class _Dense:
                 self._widen(xw, p * i64(channels), pixel_source(self.layer, self.shape.flat_batch, n, p))
         else:
             self._padded(xw, n)
-        with t.serial(i64(self.mbs)) as mb, t.serial(i64(self.shape.runs)) as oy:
+        with filters(self.mbs, self.layer.macs) as mb, t.serial(i64(self.shape.runs)) as oy:
             first = 0
             row = oy * i64(self.layer.out_hw[1])
             sh, sw = (1, 1) if self.shape.pointwise else self.layer.stride

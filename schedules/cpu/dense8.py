@@ -28,6 +28,7 @@ from sd_tvm.schedules.cpu.vec import (
     as_type,
     bind,
     concat,
+    filters,
     flat,
     i64,
     load,
@@ -162,7 +163,7 @@ class _Dense8:
     def _tiles(self, source: Buffer, image: Expr, n: Expr) -> None:
         """All filters at all pixels of an image that starts at block ``image`` of ``source``."""
         (sh, sw), width = self.layer.stride, self.hw[1]
-        with t.serial(i64(self.mbs)) as mb:
+        with filters(self.mbs, self.layer.macs) as mb:
             for tile in self.tiles:
                 with t.serial(i64(tile.down)) as down, t.serial(i64(tile.across)) as across:
                     row = bind(i64(tile.row) + down * i64(tile.rows))

@@ -26,6 +26,7 @@ from sd_tvm.schedules.cpu.vec import (
     as_type,
     bind,
     concat,
+    filters,
     flat,
     i64,
     load,
@@ -107,7 +108,7 @@ class _Depthwise:
             with (
                 guarded(self.isa.features, symbol, self.isa.platform),
                 t.serial(i64(layer.batch)) as n,
-                t.serial(i64(mbs)) as mb,
+                filters(mbs, layer.macs) as mb,
             ):
                 image = n * i64(mbs) + mb
                 if self.plane.padded:

@@ -32,6 +32,7 @@ from sd_tvm.schedules.cpu.vec import (
     as_type,
     bind,
     concat,
+    filters,
     flat,
     i64,
     load,
@@ -109,7 +110,7 @@ class _Gemm:
                 p0 = bind(i64(first) + part * i64(many))
                 with t.serial(i64(many)) as p:
                     self.laid.fill(laid, p, self.x, n, p0 + p)
-                with t.serial(i64(self.mbs)) as mb:
+                with filters(self.mbs, self.layer.macs) as mb:
                     self._filters(laid, n, mb, p0, many)
             first += count * many
 

@@ -31,6 +31,7 @@ from sd_tvm.schedules.cpu.vec import (
     as_type,
     bind,
     concat,
+    filters,
     flat,
     i64,
     load,
@@ -215,8 +216,8 @@ class _Gemv:
                 self.xs = scratch(_S * self.rows, "uint8")
                 self._planes(flat(x, cbs * LANES, layer.in_dtype))
                 self.table = bind(repeat(load(table, i64(0), LANES), LANES, self.isa.width // LANES))
-                y = scratch(LANES, "uint32")
-                with t.serial(i64(mbs)) as mb:
+                with filters(mbs, layer.macs) as mb:
+                    y = scratch(LANES, "uint32")
                     with t.serial(i64(units.halves)) as half:
                         self._filters(y, bind(mb * i64(units.halves) + half), half)
                     words = Requantizer(self.qp, mb)

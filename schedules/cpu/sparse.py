@@ -31,6 +31,7 @@ from sd_tvm.schedules.cpu.vec import (
     as_type,
     bind,
     concat,
+    filters,
     flat,
     i64,
     load,
@@ -176,7 +177,7 @@ class _Sparse:
             with t.serial(i64(self.run)) as p:
                 self._pixel(laid, p, pixel_source(self.layer, self.flat_batch, n, p))
         sw = self.layer.stride[1] if self.taps else 1
-        with t.serial(i64(self.mbs)) as mb, t.serial(i64(self.runs // self.together)) as y:
+        with filters(self.mbs, self.layer.macs) as mb, t.serial(i64(self.runs // self.together)) as y:
             first = 0
             run = bind(y * i64(self.together))
             for count, size in self.groups:

@@ -41,6 +41,7 @@ from sd_tvm.schedules.cpu.vec import (
     Registers,
     as_type,
     bind,
+    filters,
     flat,
     i64,
     load,
@@ -234,13 +235,13 @@ class _Taps:
         return mark_layer(frame.get(), symbol, layer)
 
     def _image(self, n: Expr) -> None:
-        sums = scratch(self.together * self.width * self.s * LANES, "uint32")
         first = 0
         for count, many in self.chunks:
             with t.serial(i64(count)) as chunk:
                 y0 = bind((i64(first) + chunk * i64(many)) * i64(self.together))
                 laid = self.laid.fill(self.x, n, y0, many * self.together)
-                with t.serial(i64(self.mbs)) as mb:
+                with filters(self.mbs, self.layer.macs) as mb:
+                    sums = scratch(self.together * self.width * self.s * LANES, "uint32")
                     self._beside(sums, mb)
                     with t.serial(i64(many)) as y:
                         self._rows(laid, sums, n, mb, bind(y * i64(self.together)), y0)

@@ -13,6 +13,8 @@ Expr = Any
 Buffer = Any
 #: Statement builders of TVM's script, without the parser.
 t: Any = ir_builder.tirx
+#: Fewer multiply-accumulates than this stay on the thread that calls.
+PARALLEL_MACS = 1 << 23
 
 
 def i64(value: int) -> Expr:
@@ -111,6 +113,11 @@ class Registers:
         """Zero in all of them."""
         for i in range(self.count):
             self[i] = self._zero
+
+
+def filters(count: int, macs: int) -> Any:
+    """Loop over blocks of filters: on all threads of TVM's pool if the layer has work enough for that."""
+    return t.parallel(i64(count)) if macs >= PARALLEL_MACS and count > 1 else t.serial(i64(count))
 
 
 def scratch(count: int, dtype: str) -> Buffer:
