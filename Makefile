@@ -98,7 +98,7 @@ results-compression: $(STAMP)/package $(STAMP)/demo $(STAMP)/results $(STAMP)/co
 	@test -d "$(IMAGES)" || { echo "IMAGES=$(IMAGES) is no folder" >&2; exit 1; }
 	cd benchmarks && ../$(BIN)/python -m compression --images $(abspath $(IMAGES)) --out $(abspath $(COMPRESSION_OUT))
 
-results-cpu: $(STAMP)/package $(STAMP)/demo $(STAMP)/bench
+results-cpu: $(STAMP)/package $(STAMP)/demo $(STAMP)/results $(STAMP)/compression $(STAMP)/bench
 	cd benchmarks && TVM_NUM_THREADS=$(THREADS) OMP_NUM_THREADS=$(THREADS) ../$(BIN)/python -m cpu $(CPU_ARGS)
 
 dev: $(STAMP)/torch $(STAMP)/build $(STAMP)/demo $(STAMP)/test $(STAMP)/lint
