@@ -20,8 +20,8 @@ _IMAGE, _STACK, _HEAP, _TENSORS = (i << 28 for i in range(1, 5))
 _STUBS = _IMAGE - _PAGE  # within reach of a branch
 _LAUNCH = _IMAGE - 128
 _RETURN = struct.pack("<I", 0xD65F03C0)
-# TVMBackendParallelLaunch(lambda, data, _): three tasks one after the other. Saves lr and x19 to x21; x19, x20
-# and w21 are lambda, data and 0; calls lambda(w21, {0, 3}, data) until w21 is 3; restores; returns 0.
+# TVMBackendParallelLaunch(lambda, data, _): three tasks one after the other. Saves lr and x19 to x21; x19,
+# x20 and w21 are lambda, data and 0; calls lambda(w21, {0, 3}, data) until w21 is 3; restores; returns 0.
 _PARALLEL = bytes.fromhex(
     "fd7bbda9 f35301a9 f51300f9 f30300aa f40301aa f5031f2a e003152a 61010010 e20314aa 60023fd6 b5060011"
     "bf0e0071 4bffff54 e0031f2a f51340f9 f35341a9 fd7bc3a8 c0035fd6 00000000 00000000 03000000 00000000"
