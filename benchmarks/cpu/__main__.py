@@ -15,6 +15,7 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "TVM_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+from .compare import disagreements  # noqa: E402
 from .measure import Contestant, Flush, ratios, take_turns, threads  # noqa: E402
 from .page import write  # noqa: E402
 from .peers import gather, versions  # noqa: E402
@@ -68,8 +69,7 @@ def _ratios(own: list[Contestant], found: list[Contestant], mode: str) -> list[d
     out = []
     for o in own:
         for p in found:
-            low, median = ratios(o, p, mode)
-            out.append({"ours": o.name, "peer": p.name, "kind": p.kind, "low": low, "median": median})
+            out.append({"ours": o.name, "peer": p.name, "kind": p.kind, **ratios(o, p, mode)})
     return out
 
 
@@ -83,11 +83,15 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the page")
     parser.add_argument("--no-measuring", action="store_true", help="write the page of what there is")
+    parser.add_argument("--compare", type=Path, help="JSON of another run: say where the two disagree")
     options = parser.parse_args(arguments)
     name = "cpu" if threads() == 1 else f"cpu-{threads()}-threads"
     path = options.results / f"{name}.json"
     known = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    if not options.no_measuring:
+    if options.no_measuring:
+        if options.compare is None:
+            write(known, options.results, name)
+    else:
         flush = Flush()
         done = {row["key"]: row for row in known["rows"]}
         document = {
@@ -106,7 +110,10 @@ def main(arguments: Sequence[str]) -> int:
                 gc.collect()
                 known = document | {"rows": [done[k] for k in order if k in done]}
                 path.write_text(json.dumps(known, indent=1) + "\n")
-    write(known, options.results / f"{name}.md")
+        write(known, options.results, name)
+    if options.compare is not None:
+        count, found = disagreements(known, json.loads(options.compare.read_text()))
+        print("\n".join([*found, f"{len(found)} of {count} ratios are further apart than their quartiles"]))
     return 0
 
 

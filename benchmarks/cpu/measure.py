@@ -111,7 +111,8 @@ def _timed(call: Callable[[], object]) -> float:
     return clock() - start
 
 
-def ratios(ours: Contestant, peer: Contestant, mode: str) -> tuple[float, float]:
-    """(lower quartile, median) of peer's time over ours, turn by turn."""
+def ratios(ours: Contestant, peer: Contestant, mode: str) -> dict[str, float]:
+    """Peer's time over ours, turn by turn: lower quartile, median, upper quartile."""
     pairs = sorted(p / o for p, o in zip(getattr(peer, mode), getattr(ours, mode), strict=True))
-    return pairs[len(pairs) // 4], statistics.median(pairs)
+    quarter = len(pairs) // 4
+    return {"low": pairs[quarter], "median": statistics.median(pairs), "high": pairs[-1 - quarter]}

@@ -1,0 +1,79 @@
+"""Pictures of the page: ratios to the best peer of each kind, and bytes a second of cold weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from sd_tvm.report.style import PALETTE, STYLE, svg_of
+
+KINDS = {"fp32": PALETTE[7], "int8": PALETTE[0], "int4": PALETTE[5]}
+
+
+def best_ratios(row: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(form of the weights, kind of peer) -> ratio of our fastest variant to the kind's fastest peer."""
+    times = {c["name"]: c[row["mode"]]["median"] for c in row["contestants"]}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for ratio in row["ratios"]:
+        key = (ratio["ours"].split(",")[0], ratio["kind"])
+        known = found.get(key)
+        rank = (times[ratio["ours"]], times[ratio["peer"]])
+        if known is None or rank < (times[known["ours"]], times[known["peer"]]):
+            found[key] = ratio
+    return found
+
+
+def ratio_bars(rows: list[dict[str, Any]]) -> str:
+    """SVG: the peer's time over ours, median, line from the lower to the upper quartile."""
+    entries = [
+        (f"{row['key']}, {form}", kind, ratio)
+        for row in rows
+        for (form, kind), ratio in sorted(best_ratios(row).items())
+    ]
+    labels = list(dict.fromkeys(label for label, _, _ in entries))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.8 + 0.34 * len(labels)), layout="constrained")
+        axis = figure.add_subplot()
+        for offset, (kind, colour) in enumerate(KINDS.items()):
+            mine = [(labels.index(label), r) for label, k, r in entries if k == kind]
+            places = [at + 0.27 * (offset - 1) for at, _ in mine]
+            medians = [r["median"] for _, r in mine]
+            below = [max(0.0, r["median"] - r["low"]) for _, r in mine]
+            above = [max(0.0, r["high"] - r["median"]) for _, r in mine]
+            axis.barh(places, medians, 0.25, color=colour, label=f"best {kind}", xerr=[below, above])
+        axis.axvline(1.0, color="black", linewidth=0.8)
+        axis.set_xscale("log")
+        axis.set_yticks(range(len(labels)), labels)
+        axis.invert_yaxis()
+        axis.set_xlabel("time of the best peer over ours")
+        axis.legend(loc="lower right")
+        return svg_of(figure)
+
+
+def memory_roofline(rows: list[dict[str, Any]], roof: dict[str, float]) -> str:
+    """SVG: bytes of weights a second of cold matrix-vector products against what memory gives."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        axis = figure.add_subplot()
+        marks = {"ours": ("o", PALETTE[0]), **{k: ("x", c) for k, c in KINDS.items()}}
+        seen: set[str] = set()
+        for row in rows:
+            for c in row["contestants"] if row["mode"] == "cold" else ():
+                if not c["weight_bytes"]:
+                    continue
+                marker, colour = marks[c["kind"]]
+                rate = c["weight_bytes"] / c["cold"]["median"] / 1e3
+                name = "SD form" if c["kind"] == "ours" else c["kind"]
+                label = None if name in seen else name
+                seen.add(name)
+                axis.plot(c["weight_bytes"] / 1e6, rate, marker, color=colour, label=label)
+        axis.axhline(roof["best"], color="black", linewidth=0.8)
+        axis.axhline(0.85 * roof["best"], color="black", linewidth=0.8, linestyle=":")
+        axis.set_xscale("log")
+        axis.set_xlabel("bytes of weights, MB")
+        axis.set_ylabel("GB/s of weights, cold, median")
+        axis.set_title("Lines: memory read by one thread, and 85 % of it")
+        axis.legend(loc="upper left")
+        return svg_of(figure)
