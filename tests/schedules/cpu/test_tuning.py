@@ -16,7 +16,7 @@ from sd_tvm.errors import FormatError, OptionError
 from sd_tvm.layers import ConvLayer
 from sd_tvm.numerics import golden
 from sd_tvm.schedules.cpu import tuning
-from sd_tvm.schedules.cpu.isa import available
+from sd_tvm.schedules.cpu.isa import AVX2, available
 from sd_tvm.schedules.cpu.table import choose
 from sd_tvm.schedules.cpu.tuning import KernelDatabase, KernelTuning, candidates
 from sd_tvm.weights.tensor import WeightForm
@@ -74,6 +74,8 @@ def test_another_processor(operands: list[np.ndarray]) -> None:
     assert KernelTuning().kernel(LAYER, available(target), target, operands[1:]) is None
     with pytest.raises(OptionError, match="cortex-a76 cannot be timed"):
         KernelTuning(tune=2).kernel(LAYER, available(target), target, operands[1:])
+    least = tvm.target.Target(AVX2.target)  # runs here, on whatever this machine is
+    assert KernelTuning(tune=1).kernel(LAYER, [AVX2], least, operands[1:]) is not None
 
 
 @pytest.mark.parametrize(
