@@ -62,10 +62,7 @@ def _sibling(name: str) -> Any:
 def _efficientnet() -> Any:
     from sd_tvm.models import efficientnet_lite0
 
-    model = efficientnet_lite0.build()
-    if hasattr(model, "set_swish"):
-        model.set_swish(memory_efficient=False)
-    return model
+    return efficientnet_lite0.build()
 
 
 def _demo_images() -> list[Array]:

@@ -103,7 +103,7 @@ def _integer(net: Net, label: str) -> Any:
 
 
 #: Candidates that are timed for a layer of a tuned row.
-_TRIED = 8
+_TRIED = 4
 
 
 def _ours_net(net: Net, label: str, isa: Isa, tune: int = 0) -> Contestant:
