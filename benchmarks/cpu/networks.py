@@ -68,7 +68,7 @@ def _efficientnet() -> Any:
 def _demo_images() -> list[Array]:
     from sd_tvm.models import efficientnet_lite0
 
-    return list(efficientnet_lite0.calibration_images(8))
+    return [np.reshape(x, (1, 3, 224, 224)) for x in efficientnet_lite0.calibration_images(8)]
 
 
 def _resnet20() -> Any:

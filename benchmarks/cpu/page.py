@@ -38,7 +38,8 @@ cache and memory bandwidth."""
 MISSING = """
 ## What is missing here
 
-- Rows of the plan that have no measurement yet: VGG16, a pure shift-add kernel.
+- Rows of the plan that have no measurement yet: EfficientNet-Lite0 batch 8, two threads, VGG16, a pure
+  shift-add kernel.
 - Bars say *not measured* where this run had no time for the row; the driver has them all.
 - NEON: no machine to measure on. Its kernels are exact in an emulator, and nothing is known of their speed.
 - Peers that are not here: ggml (llama-cpp-python), MatMulNBits 2, OpenVINO int4 weights, tuned TVM float32.
