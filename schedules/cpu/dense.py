@@ -18,7 +18,7 @@ from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.pixels import Groups, even_groups, fill_padded, pixel_source
+from sd_tvm.schedules.cpu.pixels import Groups, even_groups, fill_padded, pixel_source, result_place
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -249,10 +249,7 @@ class _Dense:
                 self._pair(acc, xw, at + pair * i64(_PAIR), step + pair, size)
         for p in range(size):
             total = bind(concat([acc[p * self.halves + h] for h in range(self.halves)], lanes32))
-            if shape.flat_batch:
-                place = (pixel + i64(p)) * i64(self.mbs) + mb
-            else:
-                place = (n * i64(self.mbs) + mb) * i64(prod(layer.out_hw)) + pixel + i64(p)
+            place = result_place(layer, shape.flat_batch, n, mb, pixel + i64(p))
             store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
 
     def _pair(self, acc: Registers, xw: Buffer, at: Expr, step: Expr, size: int) -> None:

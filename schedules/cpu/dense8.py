@@ -19,7 +19,7 @@ from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.operand import Operand
-from sd_tvm.schedules.cpu.pixels import Tiles, fill_padded
+from sd_tvm.schedules.cpu.pixels import Plane, result_place, tiles
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -86,17 +86,16 @@ class _Dense8:
         pointwise = layer.kernel == (1, 1) and not any(layer.padding)
         #: Whether the images of the batch are one pixel each and count as pixels.
         self.flat_batch = pointwise and prod(layer.in_hw) == 1
-        used = layer.reach
-        inside = used[0] <= layer.in_hw[0] and used[1] <= layer.in_hw[1]
-        self.padded = any(layer.padding[:2]) or not inside
-        self.hw = used if self.padded else layer.in_hw
-        rows, columns = layer.out_hw
+        self.plane = Plane.of(layer)
+        (rows, columns), (sh, sw) = layer.out_hw, layer.stride
+        #: Blocks of 16 in x from a row of the result to the next, a column, a block of channels.
+        self.down, self.right, self.channels = sh * self.plane.width, sw, self.plane.size
         if self.flat_batch:
-            rows, columns = 1, layer.batch
+            (rows, columns), self.right, self.channels = (1, layer.batch), self.cbs, 1
         elif pointwise and layer.stride == (1, 1):
             rows, columns = 1, rows * columns
         self.columns = columns
-        self.tiles = Tiles.of(rows, columns, pixels)
+        self.tiles = tiles(rows, columns, pixels)
 
     def build(self, symbol: str) -> Any:
         layer = self.layer
@@ -132,48 +131,36 @@ class _Dense8:
 
     def _copy(self, to: Buffer, first: Expr, blocks: int) -> None:
         with t.serial(i64(blocks)) as i:
-            value = self.operand.of(load(self.x, (first + i) * i64(LANES), LANES), LANES)
-            store(to, i * i64(LANES), value, LANES)
+            store(to, i * i64(LANES), self._read(first + i), LANES)
+
+    def _read(self, at: Expr) -> Expr:
+        """Sixteen channels of a pixel."""
+        return self.operand.of(load(self.x, at * i64(LANES), LANES), LANES)
 
     def _image(self, n: Expr) -> None:
-        layer, plane = self.layer, prod(self.layer.in_hw)
-        image = bind(n * i64(self.cbs * plane))
-        if not self.padded and not self.operand.shift:
+        plane, size = self.plane, prod(self.layer.in_hw)
+        image = bind(n * i64(self.cbs * size))
+        if not plane.padded and not self.operand.shift:
             self._tiles(self.x, image, n)
             return
-        source = scratch(self.cbs * prod(self.hw) * LANES, "uint8")
-        if not self.padded:
-            self._copy(source, image, self.cbs * plane)
+        source = scratch(self.cbs * plane.size * LANES, "uint8")
+        if not plane.padded:
+            self._copy(source, image, self.cbs * size)
         else:
-            zero = self.operand.zero_byte
+            zero = splat(self.operand.zero_byte, "uint8", LANES)
             with t.serial(i64(self.cbs)) as cb:
-                to, start = cb * i64(prod(self.hw)), image + cb * i64(plane)
-
-                def border(at: Expr, count: int, to: Expr = to) -> None:
-                    with t.serial(i64(count)) as i:
-                        store(source, (to + at + i) * i64(LANES), splat(zero, "uint8", LANES), LANES)
-
-                def inside(at: Expr, pixel: Expr, to: Expr = to, start: Expr = start) -> None:
-                    value = self.operand.of(load(self.x, (start + pixel) * i64(LANES), LANES), LANES)
-                    store(source, (to + at) * i64(LANES), value, LANES)
-
-                fill_padded(layer, self.hw, border, inside)
+                start = image + cb * i64(size)
+                plane.fill(self.layer, source, cb * i64(plane.size), zero, lambda at: self._read(start + at))
         self._tiles(source, i64(0), n)
 
     def _tiles(self, source: Buffer, image: Expr, n: Expr) -> None:
         """All filters at all pixels of an image that starts at block ``image`` of ``source``."""
-        (sh, sw), width = self.layer.stride, self.hw[1]
         with filters(self.mbs, self.layer.macs) as mb:
             for tile in self.tiles:
                 with t.serial(i64(tile.down)) as down, t.serial(i64(tile.across)) as across:
                     row = bind(i64(tile.row) + down * i64(tile.rows))
                     column = bind(i64(tile.column) + across * i64(tile.columns))
-                    if self.flat_batch:
-                        at = column * i64(self.cbs)
-                    elif self.tiles.rows == 1 and self.layer.out_hw[0] > 1:  # all rows are one
-                        at = image + column
-                    else:
-                        at = image + row * i64(sh * width) + column * i64(sw)
+                    at = image + row * i64(self.down) + column * i64(self.right)
                     self._tile(source, bind(at), n, mb, bind(row * i64(self.columns) + column), tile.size)
 
     def _tile(
@@ -181,37 +168,27 @@ class _Dense8:
     ) -> None:
         """Sixteen filters at a tile of pixels."""
         layer = self.layer
-        (kh, kw), (dh, dw), (sh, sw) = layer.kernel, layer.dilation, layer.stride
-        width = self.hw[1]
-        if self.flat_batch:
-            offsets = [column * self.cbs for column in range(size[1])]
-        elif self.tiles.rows == 1:
-            offsets = [column * sw for column in range(size[1])]
-        else:
-            offsets = [row * sh * width + column * sw for row in range(size[0]) for column in range(size[1])]
+        (kh, kw), (dh, dw) = layer.kernel, layer.dilation
+        offsets = [row * self.down + column * self.right for row, column in np.ndindex(*size)]
         words = Requantizer(self.qp, mb)
         acc = Registers(len(offsets) * self.halves, "uint32", self.isa.words)
         for h in range(self.halves):
             bias = words.bias(h * self.isa.words, self.isa.words)
             for i in range(len(offsets)):
                 acc[i * self.halves + h] = bias
-        block = 1 if self.flat_batch else prod(self.hw)
         tap_bytes = self.quads * LANES * _QUAD
         with t.serial(i64(kh)) as ky, t.serial(i64(kw)) as kx:
-            at = bind(base + ky * i64(dh * width) + kx * i64(dw))
+            at = bind(base + ky * i64(dh * self.plane.width) + kx * i64(dw))
             w = bind(((mb * i64(kh) + ky) * i64(kw) + kx) * i64(tap_bytes))
             full, rest = divmod(self.quads, _QUADS)
             if full:
                 with t.serial(i64(full)) as cb:
-                    self._quads(acc, source, bind(at + cb * i64(block)), w, cb, offsets, _QUADS)
+                    self._quads(acc, source, bind(at + cb * i64(self.channels)), w, cb, offsets, _QUADS)
             if rest:
-                self._quads(acc, source, at + i64(full * block), w, i64(full), offsets, rest)
+                self._quads(acc, source, at + i64(full * self.channels), w, i64(full), offsets, rest)
         for i, (row, column) in enumerate(np.ndindex(*size)):
             place = pixel + i64(row * self.columns + column)
-            if self.flat_batch:
-                place = place * i64(self.mbs) + mb
-            else:
-                place = (n * i64(self.mbs) + mb) * i64(prod(layer.out_hw)) + place
+            place = result_place(layer, self.flat_batch, n, mb, place)
             total = concat([acc[i * self.halves + h] for h in range(self.halves)], self.isa.words)
             store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
 

@@ -6,7 +6,6 @@ product of int16 pairs, whose second halves are zero or meet zero, multiplies wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -17,7 +16,7 @@ from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.pixels import even_groups, fill_padded
+from sd_tvm.schedules.cpu.pixels import Plane, even_groups
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -69,23 +68,11 @@ def build_depthwise(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any
     return _Depthwise(layer, isa, pixels).build(symbol)
 
 
-@dataclass(frozen=True)
-class _Plane:
-    """Padded plane that windows are read from."""
-
-    height: int
-    width: int
-    padded: bool
-
-
 class _Depthwise:
     def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
         self.layer, self.isa = layer, isa
         self.halves = LANES // isa.words
-        used = layer.reach
-        inside = used[0] <= layer.in_hw[0] and used[1] <= layer.in_hw[1]
-        padded = any(layer.padding[:2]) or not inside
-        self.plane = _Plane(*(used if padded else layer.in_hw), padded)
+        self.plane = Plane.of(layer)
         self.groups = even_groups(layer.out_hw[1], pixels)
 
     def build(self, symbol: str) -> Any:
@@ -94,7 +81,7 @@ class _Depthwise:
         x_shape = (layer.batch, mbs, *layer.in_hw, LANES)
         out_shape = (layer.batch, mbs, *layer.out_hw, LANES)
         kind = stored(layer.out, layer.out_dtype)
-        plane = self.plane.height * self.plane.width
+        plane = self.plane.size
         with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
             t.func_name(symbol)
             x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
@@ -122,16 +109,9 @@ class _Depthwise:
     def _pad(self, to: Buffer, x: Buffer, image: Expr) -> None:
         """One block of channels, the zero point around it."""
         layer = self.layer
-
-        def border(at: Expr, count: int) -> None:
-            with t.serial(i64(count)) as i:
-                store(to, (at + i) * i64(LANES), splat(layer.in_zero_point, layer.in_dtype, LANES), LANES)
-
-        def inside(at: Expr, source: Expr) -> None:
-            value = load(x, (image * i64(prod(layer.in_hw)) + source) * i64(LANES), LANES)
-            store(to, at * i64(LANES), value, LANES)
-
-        fill_padded(layer, (self.plane.height, self.plane.width), border, inside)
+        zero = splat(layer.in_zero_point, layer.in_dtype, LANES)
+        first = image * i64(prod(layer.in_hw))
+        self.plane.fill(layer, to, i64(0), zero, lambda at: load(x, (first + at) * i64(LANES), LANES))
 
     def _rows(self, source: Buffer, base: Expr, image: Expr, mb: Expr) -> None:
         with t.serial(i64(self.layer.out_hw[0])) as oy:

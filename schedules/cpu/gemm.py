@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sd_tvm._tvm import ir_builder, tirx
+from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.laid import picked
 from sd_tvm.schedules.cpu.laid_pixels import LaidPixels
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import even_groups
@@ -36,7 +37,6 @@ from sd_tvm.schedules.cpu.vec import (
     flat,
     i64,
     load,
-    repeat,
     scratch,
     store,
     t,
@@ -165,16 +165,7 @@ class _Gemm:
             for p in range(size):
                 for e in range(s):
                     place = x0 + i64(p * self.laid.pixel + e * self.laid.element)
-                    x = bind(self._picked(laid, place, loaded[:tables]))
+                    x = bind(picked(self.isa, laid, place, ROWS_PER_BLOCK, loaded[:tables]))
                     for k in range(s):
                         i = (p * s + k) * s + e
                         acc[i] = self.isa.add_quads8(acc[i], x, loaded[tables + k])
-
-    def _picked(self, laid: Buffer, at: Expr, indices: list[Expr]) -> Expr:
-        """Bytes of an element of a pixel's rows, picked from a block for each vector of indices."""
-        out = None
-        for i, index in enumerate(indices):
-            table = as_type(load(laid, at + i64(i * ROWS_PER_BLOCK), LANES), f"int8x{LANES}")
-            value = self.isa.lookup(repeat(table, LANES, self.isa.width // LANES), index)
-            out = value if out is None else tirx.bitwise_or(out, value)
-        return out

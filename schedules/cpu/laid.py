@@ -21,6 +21,7 @@ from sd_tvm.schedules.cpu.vec import (
     constant,
     i64,
     load,
+    repeat,
     scratch,
     splat,
     store,
@@ -129,6 +130,28 @@ class LaidTaps:
                 inside()
             with t.Else():
                 border(0, self.columns)
+
+
+def picked(isa: Isa, laid: Buffer, at: Expr, block: int, indices: list[Expr]) -> Expr:
+    """Bytes picked from blocks of 16 of x, by a vector of indices for each; absent ones come from another.
+
+    Parameters
+    ----------
+    isa
+        Instruction set.
+    laid, at
+        Flat buffer, and where the first block begins.
+    block
+        Bytes from a block to the next.
+    indices
+        int8 vectors, as :class:`sd_tvm.schedules.cpu.taps.TapUnits` lays them.
+    """
+    out = None
+    for i, index in enumerate(indices):
+        table = as_type(load(laid, at + i64(i * block), LANES), f"int8x{LANES}")
+        value = isa.lookup(repeat(table, LANES, isa.width // LANES), index)
+        out = value if out is None else tirx.bitwise_or(out, value)
+    return out
 
 
 def _picked(kh: int) -> list[list[list[int]]]:

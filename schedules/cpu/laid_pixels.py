@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.layers import LANES, ConvLayer
 from sd_tvm.schedules.cpu.operand import Operand
-from sd_tvm.schedules.cpu.pixels import pixel_source
+from sd_tvm.schedules.cpu.pixels import pixel_source, result_place
 from sd_tvm.schedules.cpu.vec import Buffer, Expr, bind, i64, load, pick, splat, store, t
 from sd_tvm.weights.rows import ROWS_PER_BLOCK
 
@@ -63,10 +63,7 @@ class LaidPixels:
 
     def place(self, n: Expr, mb: Expr, pixel: Expr) -> Expr:
         """Where a pixel's result of a block of filters is stored, in blocks of 16."""
-        mbs = blocks16(self.layer.out_channels)
-        if self.flat_batch:
-            return pixel * i64(mbs) + mb
-        return (n * i64(mbs) + mb) * i64(self.run) + pixel
+        return result_place(self.layer, self.flat_batch, n, mb, pixel)
 
     def fill(self, laid: Buffer, place: Expr, x: Buffer, n: Expr, pixel: Expr) -> None:
         """Write one pixel of the result's plane of image ``n`` as number ``place``."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sd_tvm._tvm import tirx
-from sd_tvm.layers import ConvLayer, blocks16
-from sd_tvm.schedules.cpu.vec import Expr, i64, t
+from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.vec import Buffer, Expr, i64, store, t
 
 #: (groups, pixels of each).
 Groups = tuple[tuple[int, int], ...]
@@ -48,36 +48,83 @@ class Tile:
         return self.rows, self.columns
 
 
+def tiles(rows: int, columns: int, most: int) -> tuple[Tile, ...]:
+    """A plane of pixels cut: whole rows where several fit, else pieces of one row, as equal as can be."""
+    found, row = [], 0
+    for down, high in even_groups(rows, max(1, most // columns)):
+        column = 0
+        for across, wide in even_groups(columns, most):
+            found.append(Tile(row, column, down, across, high, wide))
+            column += across * wide
+        row += down * high
+    return tuple(found)
+
+
 @dataclass(frozen=True)
-class Tiles:
-    """A plane of pixels cut into tiles of at most so many.
+class Plane:
+    """Where windows are read from: the input itself, or a copy with zero points around it.
 
     Attributes
     ----------
-    rows
-        Of the plane.
-    tiles
-        In order.
+    height, width
+        In pixels.
+    padded
+        Whether it is a copy.
     """
 
-    rows: int
-    tiles: tuple[Tile, ...]
+    height: int
+    width: int
+    padded: bool
 
     @classmethod
-    def of(cls, rows: int, columns: int, most: int) -> Tiles:
-        """Whole rows where several fit; else pieces of one row, as equal as can be."""
-        found, row = [], 0
-        for down, high in even_groups(rows, max(1, most // columns)):
-            column = 0
-            for across, wide in even_groups(columns, most):
-                found.append(Tile(row, column, down, across, high, wide))
-                column += across * wide
-            row += down * high
-        return cls(rows, tuple(found))
+    def of(cls, layer: ConvLayer) -> Plane:
+        """The input where no window leaves it."""
+        used = layer.reach
+        inside = used[0] <= layer.in_hw[0] and used[1] <= layer.in_hw[1]
+        padded = any(layer.padding[:2]) or not inside
+        return cls(*(used if padded else layer.in_hw), padded)
 
-    def __iter__(self) -> Iterator[Tile]:
-        """The tiles."""
-        return iter(self.tiles)
+    @property
+    def size(self) -> int:
+        """Pixels."""
+        return self.height * self.width
+
+    def fill(
+        self, layer: ConvLayer, to: Buffer, first: Expr, zero: Expr, read: Callable[[Expr], Expr]
+    ) -> None:
+        """Write sixteen channels of the copy.
+
+        Parameters
+        ----------
+        layer
+            The layer.
+        to, first
+            Flat buffer, and the plane's first pixel in it, in blocks of 16.
+        zero
+            Sixteen zero points.
+        read
+            Gives the sixteen channels of a pixel of the input.
+        """
+
+        def border(at: Expr, count: int) -> None:
+            with t.serial(i64(count)) as i:
+                store(to, (first + at + i) * i64(LANES), zero, LANES)
+
+        def inside(at: Expr, source: Expr) -> None:
+            store(to, (first + at) * i64(LANES), read(source), LANES)
+
+        fill_padded(layer, (self.height, self.width), border, inside)
+
+
+def result_place(layer: ConvLayer, flat_batch: bool, n: Expr, mb: Expr, pixel: Expr) -> Expr:
+    """Where a block of filters' result at a pixel is stored, in blocks of 16.
+
+    ``flat_batch``: pixels count the images, of one pixel each; else they are those of image ``n``.
+    """
+    mbs, (oh, ow) = blocks16(layer.out_channels), layer.out_hw
+    if flat_batch:
+        return pixel * i64(mbs) + mb
+    return (n * i64(mbs) + mb) * i64(oh * ow) + pixel
 
 
 def pixel_source(layer: ConvLayer, flat_batch: bool, n: Expr, pixel: Expr) -> Expr:

@@ -20,9 +20,10 @@ from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.laid import LaidTaps
+from sd_tvm.schedules.cpu.laid import LaidTaps, picked
+from sd_tvm.schedules.cpu.laid_pixels import LaidPixels
 from sd_tvm.schedules.cpu.operand import Operand
-from sd_tvm.schedules.cpu.pixels import even_groups, pixel_source
+from sd_tvm.schedules.cpu.pixels import even_groups, result_place
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -35,10 +36,7 @@ from sd_tvm.schedules.cpu.vec import (
     flat,
     i64,
     load,
-    pick,
-    repeat,
     scratch,
-    splat,
     store,
     t,
 )
@@ -105,19 +103,15 @@ class _Sparse:
         self.layer, self.isa, self.operand = layer, isa, Operand(layer, BYTES)
         self.halves = LANES // isa.words
         self.s, self.blocks = layer.geometry.s, layer.geometry.blocks
-        self.rows = self.blocks * ROWS_PER_BLOCK
         self.pairs = ROWS_KEPT[layer.form.pattern] // _PAIR
         self.cbs, self.mbs = blocks16(layer.in_channels), blocks16(layer.out_channels)
         self.taps = layer.geometry.kind == "taps"
-        self.flat_batch = not self.taps and prod(layer.out_hw) == 1
-        oh, ow = layer.out_hw
+        self.pixels = LaidPixels(self.operand, self.blocks)
+        self.flat_batch = not self.taps and self.pixels.flat_batch
         #: (images, runs of pixels in each, pixels of a run)
+        self.images, self.runs, self.run = self.pixels.images, 1, self.pixels.run
         if self.taps:
-            self.images, self.runs, self.run = layer.batch, oh, ow
-        elif self.flat_batch:
-            self.images, self.runs, self.run = 1, 1, layer.batch
-        else:
-            self.images, self.runs, self.run = layer.batch, 1, oh * ow
+            self.images, (self.runs, self.run) = layer.batch, layer.out_hw
         #: Runs that make one group: their pixels share the weights that are loaded.
         self.together = (
             max(n for n in range(1, self.runs + 1) if self.runs % n == 0 and n * self.run <= pixels)
@@ -128,7 +122,7 @@ class _Sparse:
         self.laid = LaidTaps(self.operand, isa, self.blocks) if self.taps else None
         #: Bytes in the laid out x from a pixel (taps: column) to the next, and so from a block of rows, an
         #: element of them, a run of pixels.
-        self.column, self.block, self.element = self.rows * self.s, ROWS_PER_BLOCK, self.rows
+        self.column, self.block, self.element = self.pixels.pixel, ROWS_PER_BLOCK, self.pixels.element
         self.line = self.run * self.column
         if self.laid is not None:
             self.column, self.block, self.line = LANES, self.laid.block, self.laid.row
@@ -165,7 +159,7 @@ class _Sparse:
                     p0 = bind(i64(first) + g * i64(size))
                     laid = scratch(size * self.column, "uint8")
                     with t.serial(i64(size)) as p:
-                        self._pixel(laid, p, pixel_source(self.layer, self.flat_batch, n, p0 + p))
+                        self.pixels.fill(laid, p, self.x, n, p0 + p)
                     with t.serial(i64(self.mbs)) as mb:
                         self._group(laid, n, mb, i64(0), p0, size)
                 first += count * size
@@ -175,7 +169,7 @@ class _Sparse:
         else:
             laid = scratch(self.run * self.column, "uint8")
             with t.serial(i64(self.run)) as p:
-                self._pixel(laid, p, pixel_source(self.layer, self.flat_batch, n, p))
+                self.pixels.fill(laid, p, self.x, n, p)
         sw = self.layer.stride[1] if self.taps else 1
         with filters(self.mbs, self.layer.macs) as mb, t.serial(i64(self.runs // self.together)) as y:
             first = 0
@@ -186,30 +180,6 @@ class _Sparse:
                     base = bind(run * i64(self.line) + p0 * i64(sw * self.column))
                     self._group(laid, n, mb, base, run * i64(self.run) + p0, size)
                 first += count * size
-
-    def _pixel(self, laid: Buffer, pixel: Expr, source: Expr) -> None:
-        """Element t of all rows side by side, for t = 0, 1, 2: every third channel."""
-        h, w = self.layer.in_hw
-
-        def block(b: Expr, present: int) -> None:
-            vectors = []
-            for i in range(self.s):
-                if i < present:
-                    at = source + (b * i64(self.s) + i64(i)) * i64(h * w)
-                    vectors.append(bind(self.operand.of(load(self.x, at * i64(LANES), LANES), LANES)))
-                else:
-                    vectors.append(splat(0, "uint8", LANES))
-            for k in range(self.s):
-                value = pick(vectors, [self.s * i + k for i in range(LANES)])
-                at = pixel * i64(self.column) + i64(k * self.rows) + b * i64(ROWS_PER_BLOCK)
-                store(laid, at, value, LANES)
-
-        full, rest = divmod(self.cbs, self.s)
-        if full:
-            with t.serial(i64(full)) as b:
-                block(b, self.s)
-        if rest:
-            block(i64(full), rest)
 
     def _group(self, laid: Buffer, n: Expr, mb: Expr, base: Expr, pixel: Expr, size: int) -> None:
         """Sixteen filters at ``size`` pixels of each run of the group, the first of them at ``base``."""
@@ -233,11 +203,7 @@ class _Sparse:
         for i in range(len(columns)):
             run, p = divmod(i, size)
             total = bind(concat([acc[i * halves + h] for h in range(halves)], words32))
-            at = pixel + i64(run * self.run + p)
-            if self.flat_batch:
-                place = at * i64(self.mbs) + mb
-            else:
-                place = (n * i64(self.mbs) + mb) * i64(prod(layer.out_hw)) + at
+            place = result_place(layer, self.flat_batch, n, mb, pixel + i64(run * self.run + p))
             store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
 
     def _pair(self, acc: Registers, laid: Buffer, at: Expr, w: Expr, columns: list[int], half: int) -> None:
@@ -250,8 +216,7 @@ class _Sparse:
             weights = bind(as_type(weights, f"int16x{width // 2}"))
             place = bind(at + k * i64(self.element))
             for i, column in enumerate(columns):
-                table = load(laid, place + i64(column), LANES)
-                table = repeat(as_type(table, f"int8x{LANES}"), LANES, width // LANES)
-                x = bind(as_type(self.isa.lookup(table, index), f"int16x{width // 2}"))
+                x = picked(self.isa, laid, place + i64(column), 0, [index])
+                x = bind(as_type(x, f"int16x{width // 2}"))
                 j = i * self.halves + half
                 acc[j] = self.isa.add_pairs16(acc[j], x, weights)

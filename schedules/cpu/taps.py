@@ -31,7 +31,7 @@ from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.gemv import chain
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.laid import LaidTaps
+from sd_tvm.schedules.cpu.laid import LaidTaps, picked
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import even_groups
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
@@ -45,7 +45,6 @@ from sd_tvm.schedules.cpu.vec import (
     flat,
     i64,
     load,
-    repeat,
     scratch,
     splat,
     store,
@@ -347,22 +346,13 @@ class _Taps:
             ]
             for i, column in enumerate(columns):
                 if tables:
-                    x = self._picked(laid, x0 + i64(column), loaded[:tables])
+                    x = picked(self.isa, laid, x0 + i64(column), self.laid.block, loaded[:tables])
                 else:
                     four = as_type(load(laid, x0 + i64(column + unit * _SLOTS), _SLOTS), "int32")
                     x = as_type(tirx.Broadcast(four, width // _SLOTS), f"int8x{width}")
                 x = bind(x)
                 for k in range(self.s):
                     yield i * self.s + k, x, loaded[tables + k]
-
-    def _picked(self, laid: Buffer, at: Expr, indices: list[Expr]) -> Expr:
-        """Bytes of one column, picked from a block for each vector of indices."""
-        out = None
-        for i, index in enumerate(indices):
-            table = as_type(load(laid, at + i64(i * self.laid.block), LANES), f"int8x{LANES}")
-            value = self.isa.lookup(repeat(table, LANES, self.isa.width // LANES), index)
-            out = value if out is None else tirx.bitwise_or(out, value)
-        return out
 
     def _transform(self, sums: Buffer, n: Expr, mb: Expr, row: Expr) -> None:
         """Pixels of some rows of the result from the sums of their columns."""
