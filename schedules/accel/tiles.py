@@ -12,19 +12,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from sd_tvm.accelerator.config import AcceleratorConfig
-from sd_tvm.errors import FormatError, ScheduleError
+from sd_tvm.errors import ScheduleError
 from sd_tvm.layers import AddLayer, ConvLayer, Layer, PoolLayer, RequantLayer, layer_to_json
 from sd_tvm.schedules.accel.conv_tiles import ConvTile, Overlap, check_conv_tile, rank_conv_tiles
 from sd_tvm.schedules.accel.placement import Placement
 from sd_tvm.schedules.accel.search import Cost
 from sd_tvm.schedules.accel.vector_tiles import VectorTile, check_vector_tile, rank_vector_tiles
+from sd_tvm.schedules.database import Database
 
 Tile = ConvTile | VectorTile
-SCHEMA_VERSION = 1
 
 
 def rank_tiles(layer: Layer, config: AcceleratorConfig, placement: Placement) -> Sequence[tuple[Tile, Cost]]:
@@ -64,45 +63,15 @@ def key_of(layer: Layer, config: AcceleratorConfig, placement: Placement) -> str
     return sha256(text.encode()).hexdigest()[:32]
 
 
-class TileDatabase:
-    """Tiles that were found by measurement, for reuse.
+class TileDatabase(Database):
+    """Tiles that were found by measurement, for reuse."""
 
-    Parameters
-    ----------
-    path
-        JSON file; read if it exists. None: memory only.
-
-    Raises
-    ------
-    FormatError
-        If the file is not a database of tiles.
-    """
-
-    def __init__(self, path: str | Path | None = None) -> None:
-        self.path = None if path is None else Path(path)
-        self._entries: dict[str, dict[str, Any]] = {}
-        #: Whether there is something to save.
-        self.changed = False
-        if self.path is not None and self.path.exists():
-            self._entries = self._read(self.path)
-
-    def __len__(self) -> int:
-        return len(self._entries)
+    kind = "tiles"
 
     @staticmethod
-    def _read(path: Path) -> dict[str, dict[str, Any]]:
-        try:
-            data = json.loads(path.read_text())
-            entries = data["tiles"]
-            good = data["schema_version"] == SCHEMA_VERSION and all(
-                isinstance(k, str) and isinstance(v["tile"], dict) for k, v in entries.items()
-            )
-        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _broken(path, repr(error)) from error
-        if not good:
-            raise _broken(path, "another schema")
-        found: dict[str, dict[str, Any]] = entries
-        return found
+    def plausible(entry: dict[str, Any]) -> bool:
+        """Whether it has a tile; which layer it fits is checked when it is asked for."""
+        return isinstance(entry["tile"], dict)
 
     def get(self, layer: Layer, config: AcceleratorConfig, placement: Placement) -> Tile | None:
         """The tile of a layer, None if it is not known.
@@ -114,7 +83,7 @@ class TileDatabase:
         ScheduleError
             If it does not fit the configuration.
         """
-        entry = self._entries.get(key_of(layer, config, placement))
+        entry = self.entries.get(key_of(layer, config, placement))
         if entry is None:
             return None
         return _checked(entry["tile"], layer, config, placement)
@@ -124,31 +93,12 @@ class TileDatabase:
     ) -> None:
         """Remember a tile; ``about``: how it was found, for readers."""
         entry = {"layer": f"{layer.kind} {layer.name}", "configuration": config.name, **about}
-        self._entries[key_of(layer, config, placement)] = entry | {"tile": asdict(tile)}
-        self.changed = True
+        self.add(key_of(layer, config, placement), entry | {"tile": asdict(tile)})
 
     def forget(self, keys: Sequence[str]) -> None:
         """Remove entries."""
         for key in keys:
-            self._entries.pop(key, None)
-
-    def save(self) -> None:
-        """Write the file, sorted by key, if something changed."""
-        if self.path is None or not self.changed:
-            return
-        data = {"schema_version": SCHEMA_VERSION, "tiles": self._entries}
-        temporary = self.path.with_name(self.path.name + ".part")
-        temporary.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
-        temporary.replace(self.path)
-        self.changed = False
-
-
-def _broken(path: Path, why: str) -> FormatError:
-    return FormatError(
-        f"{path}: not a file of tiles ({why})",
-        expected=f'JSON {{"schema_version": {SCHEMA_VERSION}, "tiles": ...}} that tuning wrote',
-        fix="delete the file and tune again",
-    )
+            self.entries.pop(key, None)
 
 
 _FLAGS = ("filters_first", "resident")

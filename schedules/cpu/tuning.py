@@ -18,51 +18,30 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm._tvm import tvm
-from sd_tvm.errors import FormatError, OptionError
+from sd_tvm.errors import OptionError
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.guard import QUESTIONS
 from sd_tvm.schedules.cpu.isa import Isa, features_of, platform_of
 from sd_tvm.schedules.cpu.requant import stored
 from sd_tvm.schedules.cpu.table import Kernel, ranked
+from sd_tvm.schedules.database import Database
 
 Array = npt.NDArray[Any]
-SCHEMA_VERSION = 1
 #: A candidate takes the place of the estimate's choice only if its time is below this share.
 _BETTER = 0.97
 #: Seconds that a candidate is run for, at least twice.
 _SECONDS = 0.02
 
 
-class KernelDatabase:
-    """Kernels that were found by time, for reuse.
+class KernelDatabase(Database):
+    """Kernels that were found by time, for reuse."""
 
-    Parameters
-    ----------
-    path
-        JSON file; read if it exists. None: memory only.
+    kind = "kernels"
 
-    Raises
-    ------
-    FormatError
-        If the file is not a database of kernels.
-    """
-
-    def __init__(self, path: str | Path | None = None) -> None:
-        self.path = None if path is None else Path(path)
-        self._entries: dict[str, dict[str, Any]] = {}
-        self.changed = False
-        if self.path is not None and self.path.exists():
-            try:
-                data = json.loads(self.path.read_text())
-                self._entries = dict(data["kernels"])
-                good = data["schema_version"] == SCHEMA_VERSION
-            except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-                raise self._broken(repr(error)) from error
-            if not good:
-                raise self._broken("another schema")
-
-    def __len__(self) -> int:
-        return len(self._entries)
+    @staticmethod
+    def plausible(entry: dict[str, Any]) -> bool:
+        """Whether it is an object; which layer it fits is checked when it is asked for."""
+        return isinstance(entry, dict)
 
     def get(self, layer: ConvLayer, isas: Sequence[Isa], processor: str) -> Kernel | None:
         """The kernel of a layer, None if it is not known.
@@ -72,41 +51,23 @@ class KernelDatabase:
         FormatError
             If it is none that can compute the layer.
         """
-        entry = self._entries.get(_key(layer, processor))
+        entry = self.entries.get(_key(layer, processor))
         if entry is None:
             return None
         try:
             wanted = (str(entry["operation"]), str(entry["isa"]), int(entry["tile"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise self._broken(f"layer {layer.name}: {error!r}") from error
+            raise self.broken(f"layer {layer.name}: {error!r}") from error
         for kernel in candidates(layer, isas):
             if (kernel.operation, kernel.isa.name, kernel.tile) == wanted:
                 return kernel
-        raise self._broken(f"layer {layer.name}: no kernel {wanted}")
+        raise self.broken(f"layer {layer.name}: no kernel {wanted}")
 
     def put(self, layer: ConvLayer, processor: str, kernel: Kernel, **about: Any) -> None:
         """Remember a kernel; ``about``: how it was found, for readers."""
         entry = {"layer": layer.name, "processor": processor, **about}
         entry |= {"operation": kernel.operation, "isa": kernel.isa.name, "tile": kernel.tile}
-        self._entries[_key(layer, processor)] = entry
-        self.changed = True
-
-    def save(self) -> None:
-        """Write the file, sorted by key, if something changed."""
-        if self.path is None or not self.changed:
-            return
-        data = {"schema_version": SCHEMA_VERSION, "kernels": self._entries}
-        part = self.path.with_name(self.path.name + ".part")
-        part.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
-        part.replace(self.path)
-        self.changed = False
-
-    def _broken(self, why: str) -> FormatError:
-        return FormatError(
-            f"{self.path}: not a file of kernels ({why})",
-            expected=f'JSON {{"schema_version": {SCHEMA_VERSION}, "kernels": ...}} that tuning wrote',
-            fix="delete the file and tune again",
-        )
+        self.add(_key(layer, processor), entry)
 
 
 def _key(layer: ConvLayer, processor: str) -> str:
