@@ -30,8 +30,6 @@ class Net:
         Label of a row of ours -> recipe.
     shape
         Of the input.
-    weights
-        How many.
     calibration
         Inputs of one image each.
     tuned
@@ -43,7 +41,6 @@ class Net:
     build: Callable[[], Any]
     recipes: dict[str, Recipe]
     shape: tuple[int, ...]
-    weights: int
     calibration: Callable[[], list[Array]]
     tuned: tuple[str, ...] = ()
 
@@ -102,23 +99,23 @@ def networks() -> list[Net]:
         *(
             Net(
                 f"EfficientNet-Lite0 batch {n}", f"efficientnet-{n}", _efficientnet, both,
-                (n, 3, 224, 224), 4_652_008, _demo_images, tuple(both) if n == 1 else (),
+                (n, 3, 224, 224), _demo_images, tuple(both) if n == 1 else (),
             )
             for n in (1, 8)
         ),
         *(
             Net(
                 f"ResNet-20 batch {n}", f"resnet20-{n}", _resnet20, twenty,
-                (n, 1, 28, 28), 270_608, _noise(1, 1, 28, 28), tuple(twenty),
+                (n, 1, 28, 28), _noise(1, 1, 28, 28), tuple(twenty),
             )
             for n in (1, 32)
         ),
         Net(
             "ResNet-50 batch 1, random weights", "resnet50-1", _resnet50, {"SD 4:16": sparse},
-            (1, 3, 224, 224), 25_530_472, _noise(1, 3, 224, 224),
+            (1, 3, 224, 224), _noise(1, 3, 224, 224),
         ),
         Net(
             "MiniLM-L6 sequence 128", "minilm", _minilm, {"SD 4:16": sparse},
-            (1, 128, 384), 10_616_832, _noise(1, 128, 384),
+            (1, 128, 384), _noise(1, 128, 384),
         ),
     ]  # fmt: skip

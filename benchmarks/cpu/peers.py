@@ -71,15 +71,12 @@ def conv(m: int, c: int, size: int, kernel: int, rng: np.random.Generator) -> di
 
 def network(net: Net) -> dict[str, Maker]:
     """A network whole, float32 in and out."""
-    fp32 = 4 * net.weights
     return {
         "torch fp32": lambda: _torch_net(net),
-        "onnxruntime fp32": lambda: _ort(_net(net, "fp32"), net.example, "fp32", fp32),
-        "onnxruntime int8 (QDQ, static)": lambda: _ort(_net(net, "int8"), net.example, "int8", net.weights),
-        "openvino fp32": lambda: _openvino(_net(net, "fp32"), net.example, "fp32", fp32),
-        "openvino int8 (the same QDQ)": lambda: _openvino(
-            _net(net, "int8"), net.example, "int8", net.weights
-        ),
+        "onnxruntime fp32": lambda: _ort(_net(net, "fp32"), net.example, "fp32"),
+        "onnxruntime int8 (QDQ, static)": lambda: _ort(_net(net, "int8"), net.example, "int8"),
+        "openvino fp32": lambda: _openvino(_net(net, "fp32"), net.example, "fp32"),
+        "openvino int8 (the same QDQ)": lambda: _openvino(_net(net, "int8"), net.example, "int8"),
     }
 
 
@@ -114,10 +111,10 @@ def _torch_conv(w: Array, x: Array) -> Contestant:
 def _torch_net(net: Net) -> Contestant:
     torch = _torch()
     model, value = net.build(), torch.from_numpy(net.example)
-    return Contestant("torch fp32", "fp32", torch.inference_mode()(lambda: model(value)), 4 * net.weights)
+    return Contestant("torch fp32", "fp32", torch.inference_mode()(lambda: model(value)))
 
 
-def _ort(model: bytes | Path, x: Array, kind: str, nbytes: int) -> Contestant:
+def _ort(model: bytes | Path, x: Array, kind: str, nbytes: int = 0) -> Contestant:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -130,7 +127,7 @@ def _ort(model: bytes | Path, x: Array, kind: str, nbytes: int) -> Contestant:
     return Contestant(f"onnxruntime {names[kind]}", kind, lambda: session.run(None, feed), nbytes)
 
 
-def _openvino(model: bytes | Path, x: Array, kind: str, nbytes: int) -> Contestant:
+def _openvino(model: bytes | Path, x: Array, kind: str, nbytes: int = 0) -> Contestant:
     import openvino as ov
 
     core = ov.Core()
