@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 from sd_tvm._tvm import relax, tirx, tvm
+from sd_tvm.errors import OptionError
 from sd_tvm.layers import ConvLayer, layer_from_json
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, const, constant, is_call, rewrite
 from sd_tvm.relay_passes._weights import relax_functions, without
 from sd_tvm.relay_passes.report import place
 from sd_tvm.schedules.cpu import schedule_cpu
-from sd_tvm.schedules.cpu.isa import available
+from sd_tvm.schedules.cpu.isa import ISAS, available
 from sd_tvm.schedules.cpu.table import choose
 from sd_tvm.schedules.cpu.tuning import KernelTuning
 from sd_tvm.schedules.ops import LAYER_ATTR
@@ -58,6 +59,11 @@ class LowerToCPU:
         runs on every processor.
     tuning
         Kernels found by time, and whether to time more; its database is saved at the end.
+
+    Raises
+    ------
+    OptionError
+        If there is a tuning, and no kernel for the target.
     """
 
     def __init__(self, target: Any = None, tuning: KernelTuning | None = None) -> None:
@@ -70,6 +76,12 @@ class LowerToCPU:
             return mod
         target = tvm.target.Target.current(allow_none=True) if self.target is None else self.target
         kernels = _Kernels(layers, target, self.tuning)
+        if self.tuning is not None and not kernels.isas:
+            raise OptionError(
+                "kernels are to be chosen by time, and the target has none",
+                expected=f"a target with one of {', '.join(isa.name for isa in ISAS)}",
+                fix="name a processor that has it, or leave the tuning out",
+            )
         for name, _ in list(relax_functions(mod)):
             mod = rewrite(mod, kernels.rule, name)
         if self.tuning is not None:

@@ -213,6 +213,32 @@ def test_tiles_are_tuned_saved_and_reused(files: Path, tmp_path: Path) -> None:
     assert stats["tuned"]["cycles"] <= stats["plain"]["cycles"]
 
 
+def test_kernels_are_timed_saved_and_reused(files: Path, tmp_path: Path) -> None:
+    """On the CPU: the tuned library computes the same, the file alone gives its kernels again."""
+    kernels, results, said = tmp_path / "kernels.json", [], []
+    for name, args in {"plain": (), "tuned": ("--tune", 2), "again": ()}.items():
+        more = () if name == "plain" else ("--tiles", kernels, *args)
+        library, out = tmp_path / f"{name}.so", tmp_path / f"{name}.npz"
+        said.append(succeed("compile", files / "tiny.sd", "-o", library, "-t", "llvm", "-v", *more))
+        succeed("run", library, "-i", files / "x.npy", "-o", out)
+        results.append(np.load(out))
+        if name == "tuned":
+            before = kernels.read_bytes()
+            assert json.loads(before)["kernels"]
+    assert kernels.read_bytes() == before
+    assert said[1].splitlines()[:-1] == said[2].splitlines()[:-1]
+    for other in results[1:]:
+        assert other.files == results[0].files
+        for array in other.files:
+            np.testing.assert_array_equal(other[array], results[0][array])
+
+
+def test_nothing_to_tune_is_an_error(files: Path, tmp_path: Path) -> None:
+    result = invoke("compile", files / "tiny.sd", "-o", tmp_path / "a.so", "-t", "llvm/x86-64", "--tune", 2)
+    assert result.exit_code == 2
+    assert "the target has none" in " ".join(result.stderr.split())
+
+
 @pytest.mark.parametrize("command", ["compile", "run"])
 def test_targets_are_refused_before_the_model_is_read(command: str, tmp_path: Path) -> None:
     more = ("-o", tmp_path / "a.so") if command == "compile" else ("-i", "none.npy")
