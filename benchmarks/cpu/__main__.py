@@ -92,6 +92,9 @@ def main(arguments: Sequence[str]) -> int:
         if options.compare is None:
             write(known, options.results, name)
     else:
+        order = [w.key for w in workloads()]
+        if not any(options.only in key for key in order):
+            parser.error(f"--only {options.only!r} matches none of {', '.join(order)}")
         flush = Flush()
         done = {row["key"]: row for row in known["rows"]}
         document = {
@@ -102,7 +105,6 @@ def main(arguments: Sequence[str]) -> int:
             "versions": versions(),
             "memory roof": memory_roof(host_isas()[0], flush),
         }
-        order = [w.key for w in workloads()]
         for workload in workloads():
             if options.only in workload.key:
                 print(workload.key, flush=True)

@@ -52,28 +52,34 @@ def ratio_bars(rows: list[dict[str, Any]]) -> str:
         return svg_of(figure)
 
 
+def cold_rates(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
+    """(kind of contestant, megabytes of weights, GB/s of them, cold median)."""
+    return [
+        (c["kind"], c["weight_bytes"] / 1e6, c["weight_bytes"] / c["cold"]["median"] / 1e3)
+        for row in rows
+        if row["mode"] == "cold"
+        for c in row["contestants"]
+        if c["weight_bytes"]
+    ]
+
+
 def memory_roofline(rows: list[dict[str, Any]], roof: dict[str, float]) -> str:
-    """SVG: bytes of weights a second of cold matrix-vector products against what memory gives."""
+    """SVG: bytes of weights a second of cold matrix-vector products against a plain read of memory."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         axis = figure.add_subplot()
         marks = {"ours": ("o", PALETTE[0]), **{k: ("x", c) for k, c in KINDS.items()}}
         seen: set[str] = set()
-        for row in rows:
-            for c in row["contestants"] if row["mode"] == "cold" else ():
-                if not c["weight_bytes"]:
-                    continue
-                marker, colour = marks[c["kind"]]
-                rate = c["weight_bytes"] / c["cold"]["median"] / 1e3
-                name = "SD form" if c["kind"] == "ours" else c["kind"]
-                label = None if name in seen else name
-                seen.add(name)
-                axis.plot(c["weight_bytes"] / 1e6, rate, marker, color=colour, label=label)
+        for kind, megabytes, rate in cold_rates(rows):
+            marker, colour = marks[kind]
+            label = None if kind in seen else "SD form" if kind == "ours" else kind
+            seen.add(kind)
+            axis.plot(megabytes, rate, marker, color=colour, label=label)
         axis.axhline(roof["best"], color="black", linewidth=0.8)
         axis.axhline(0.85 * roof["best"], color="black", linewidth=0.8, linestyle=":")
         axis.set_xscale("log")
         axis.set_xlabel("bytes of weights, MB")
         axis.set_ylabel("GB/s of weights, cold, median")
-        axis.set_title("Lines: memory read by one thread, and 85 % of it")
+        axis.set_title("Lines: one thread that reads memory in order, and 85 % of it")
         axis.legend(loc="upper left")
         return svg_of(figure)
