@@ -52,8 +52,8 @@ from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight, WeightForm
 _S = CHANNEL_ROW
 _SLOTS = 4
 _INT16_MAX = 32767
-#: Codes are asked for so many bytes before they are used: over the page at which a processor stops to do so.
-_AHEAD, _LINE = 4096, 64
+#: Codes are asked for so many bytes before they are used: what memory sends in its latency several times over.
+_AHEAD, _LINE = 16384, 64
 
 
 def chain(form: WeightForm) -> int:

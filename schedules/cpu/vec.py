@@ -44,7 +44,10 @@ def store(buffer: Buffer, index: Expr, value: Expr, lanes: int) -> None:
 
 
 def prefetch(buffer: Buffer, index: Expr) -> None:
-    """Ask for the cache line of an element to be read; elements beyond the buffer do no harm."""
+    """Ask for the cache line of an element, to the second cache; elements beyond the buffer do no harm.
+
+    A request to the first cache would hold one of the few places for its misses, which loads need.
+    """
     address = tirx.call_intrin("handle", "tirx.address_of", buffer[index])
     t.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, 0, 3, 1))
 
