@@ -84,6 +84,8 @@ def match_function(
     shape = static_shape(source)
     if shape is None or str(source.ty.dtype) != "float32" or static_shape(first) != shape:
         return None
+    if len(shape) < 2:  # neither images nor channels: legality says so
+        return None
     inside: dict[Expr, tuple[Expr, set[Expr]]] = {first: (value, sources)}
     for var, other in bindings[start + 1 : start + _WINDOW]:
         read = _sources(other, values)

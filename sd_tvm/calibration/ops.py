@@ -168,7 +168,8 @@ def _reduce(function: Any) -> Evaluator:
     def run(call: Any, args: Sequence[Any]) -> Array:
         axis = call.attrs.axis
         axes = None if axis is None else tuple(_ints(axis))
-        return np.asarray(function(args[0], axis=axes, keepdims=bool(call.attrs.keepdims)))
+        value = np.asarray(function(args[0], axis=axes, keepdims=bool(call.attrs.keepdims)))
+        return value.astype(args[0].dtype, copy=False)  # NumPy sums int32 in int64
 
     return run
 

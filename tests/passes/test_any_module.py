@@ -115,3 +115,17 @@ def test_other_types_run_on_the_cpu(dtype: str) -> None:
     value = np.arange(16).reshape(4, 4).astype(dtype)
     np.testing.assert_array_equal(run(mod, value, "sd_accel")[0], 2 * value)
     np.testing.assert_array_equal(run(mod, value, tvm.target.Target(QUICK))[0], 2 * value)
+
+
+def test_a_value_of_rank_one_stays_float() -> None:
+    def body(b: Any, x: Any) -> Any:
+        with b.dataflow():
+            means = b.emit(relax.op.mean(b.emit(conv(x), "c"), [0, 2, 3]))
+            return b.emit_output(
+                relax.op.sigmoid(b.emit(relax.op.add(means, relax.const(1.0)), "more")), "out"
+            )
+
+    mod = build(body)
+    rows = {r.node: r for r in node_reports(integer(mod))}
+    assert {rows[n].reason for n in ("more", "out")} == {"rank 1, not 2, 3 or 4"}
+    near(run(mod, X, "sd_accel")[0], 1 / (1 + np.exp(-1 - CONV.mean((0, 2, 3)))))
