@@ -17,10 +17,10 @@ COMPRESSION_OUT ?= build/compression
 DEMO_DEPS := "scikit-image>=0.22,<1" "onnx>=1.17,<2"
 
 # A TVM that has Relay, to test our adapter with. It is a test bed, never a dependency: a vendor's build, for
-# Python 3.10 only, that does not declare tqdm and tflite.
-RELAY_PYTHON ?= python3.10
+# Python 3.10 only, that does not declare tqdm and tflite. RELAY_PYTHON is looked for (scripts/relay_python.sh).
+RELAY_PYTHON ?=
 RELAY_VENV ?= build/relay-venv
-RELAY_TESTBED := hhb-tvm==3.2.3 tqdm tflite "pytest>=8.2,<10"
+RELAY_TESTBED ?= hhb-tvm==3.2.3 tqdm tflite "pytest>=8.2,<10" "pytest-xdist>=3.6,<4"
 
 BIN := $(VENV)/bin
 # foolbox misses packages on purpose (see above): pip need not repeat it.
@@ -41,13 +41,13 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 # A source tree on PYTHONPATH must not hide the package that was just installed.
 unexport PYTHONPATH
 
-.PHONY: demo test test-relay relay-checks nightly lint results results-compression results-cpu dev clean help
+.PHONY: demo test test-relay relay-testbed relay-checks nightly lint results results-compression results-cpu dev clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   EfficientNet-Lite0 in SD form on the simulated accelerator; report in demo-out/"
-	@echo "make test   all tests, on the installed package"
-	@echo "make test-relay  the Relay adapter, with a TVM that has Relay and Python 3.10 (RELAY_PYTHON)"
+	@echo "make test   all tests, on the installed package; with test-relay, unless PYTEST_ARGS picks some"
+	@echo "make test-relay  the Relay adapter, with a TVM that has Relay, where there is a Python 3.10 (RELAY_PYTHON)"
 	@echo "make nightly  the random tests in full: 10,000 programs of each invariant and of CPU kernels, an hour of fuzzing"
 	@echo "make lint   ruff, mypy --strict, clang-format, clang-tidy"
 	@echo "make results  the generated pages of docs/results"
@@ -63,18 +63,28 @@ demo: $(STAMP)/package $(STAMP)/demo
 # Run outside the root, so that the installed package is tested; tests/conftest.py checks that.
 test: $(STAMP)/package $(STAMP)/demo $(STAMP)/test
 	cd tests && SD_TVM_INSTALLED=1 ../$(BIN)/pytest -n $(JOBS) --durations=15 -c ../pyproject.toml --rootdir=.. $(PYTEST_ARGS) .
+ifeq ($(PYTEST_ARGS),)
+	@$(MAKE) --no-print-directory test-relay
+else
+	@echo "make test-relay DID NOT RUN: PYTEST_ARGS picked tests" >&2
+endif
 
+# Where the test bed cannot be had, that is said and is no failure; a check that fails is one.
 test-relay:
-	@if $(RELAY_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then \
-	  $(MAKE) --no-print-directory relay-checks; \
-	else \
-	  echo "make test-relay DID NOT RUN: $(RELAY_PYTHON) is no Python 3.10; set RELAY_PYTHON=..." >&2; \
-	fi
+	@python=$$(sh scripts/relay_python.sh $(RELAY_PYTHON)) || { \
+	  echo "make test-relay DID NOT RUN: no Python 3.10 with venv was found; set RELAY_PYTHON=..." >&2; exit 0; }; \
+	$(MAKE) --no-print-directory relay-testbed RELAY_PYTHON="$$python" || { \
+	  echo "make test-relay DID NOT RUN: pip does not install the test bed (above), which needs" \
+	    '$(RELAY_TESTBED)' >&2; exit 0; }; \
+	$(MAKE) --no-print-directory relay-checks
 
-# Two environments: $(RELAY_VENV) has Relay and runs, $(VENV) has the compiler.
+relay-testbed: $(RELAY_VENV)/stamps/testbed
+
+# Two environments: $(RELAY_VENV) has Relay and runs, $(VENV) has the compiler. The networks take longest: first.
 relay-checks: $(STAMP)/package $(RELAY_VENV)/stamps/package
 	cd tests/relay_era && SD_TVM_PYTHON=$(abspath $(BIN)/python) \
-	  $(abspath $(RELAY_VENV))/bin/python -m pytest -c pytest.ini --durations=10 $(PYTEST_ARGS) .
+	  $(abspath $(RELAY_VENV))/bin/python -m pytest -c pytest.ini -n $(JOBS) --dist worksteal --durations=10 \
+	  $(PYTEST_ARGS) check_networks.py check_forms.py
 
 # SD_SEED=... repeats a run.
 nightly: $(STAMP)/package $(STAMP)/demo $(STAMP)/test
@@ -136,14 +146,15 @@ $(STAMP)/package: $(SOURCES) $(STAMP)/torch $(STAMP)/build
 	SKBUILD_BUILD_DIR=$(BUILD) $(PIP) --no-build-isolation .
 	@touch $@
 
-$(RELAY_VENV)/stamps/testbed: Makefile pyproject.toml | $(STAMP)/venv
+$(RELAY_VENV)/stamps/testbed: Makefile
+	@echo "installing $(subst ",,$(RELAY_TESTBED)) for $(RELAY_PYTHON)"
 	$(RELAY_PYTHON) -m venv $(RELAY_VENV)
 	$(RELAY_PIP) $(RELAY_TESTBED)
-	$(BIN)/python scripts/requirements.py relay | $(RELAY_PIP) -r /dev/stdin
 	@mkdir -p $(RELAY_VENV)/stamps && touch $@
 
 # The same wheel in both: the library needs tvm-ffi, and no TVM.
 $(RELAY_VENV)/stamps/package: $(SOURCES) $(STAMP)/build $(RELAY_VENV)/stamps/testbed
+	$(BIN)/python scripts/requirements.py relay | $(RELAY_PIP) -r /dev/stdin
 	rm -rf build/relay-wheel
 	SKBUILD_BUILD_DIR=$(BUILD) $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w build/relay-wheel .
 	$(RELAY_PIP) --no-deps --force-reinstall build/relay-wheel/*.whl
