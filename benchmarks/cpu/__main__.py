@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import gc
 import json
 import os
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,109 +16,119 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "TVM_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+from sd_tvm.bench.machine import machine, versions  # noqa: E402
+from sd_tvm.bench.roof import MemoryRoof, arithmetic_roofs  # noqa: E402
+from sd_tvm.bench.turns import Flush, threads  # noqa: E402
+from sd_tvm.errors import SDError, UnsupportedCPUError  # noqa: E402
+
+from .avx2 import bits, check, device  # noqa: E402
 from .compare import disagreements  # noqa: E402
-from .measure import Contestant, Flush, ratios, take_turns, threads  # noqa: E402
 from .page import write  # noqa: E402
-from .peers import gather, versions  # noqa: E402
-from .roof import memory_roof  # noqa: E402
-from .workloads import Workload, host_isas, workloads  # noqa: E402
+from .suite import Row, run  # noqa: E402
+from .workloads import host_isas, workloads  # noqa: E402
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
+#: Instruction sets that the peers can be restricted to.
+RESTRICTED = ("avx2",)
 
 
-def machine() -> dict[str, Any]:
-    """What this machine says it is."""
-    names, flags = set(), ""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            names.add(value.strip())
-        if key.strip() == "flags":
-            flags = value
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
-    return {
-        "cpu": ", ".join(sorted(names)),
-        "logical cpus": os.cpu_count(),
-        "features": [f for f in wanted if f in flags.split()],
-        "load at start": os.getloadavg()[0],
-    }
-
-
-def run(workload: Workload, turns: int, seconds: float, flush: Flush) -> dict[str, Any]:
-    """One row: all contestants in turns."""
-    mine, others = workload.build()
-    own, broken = gather(mine)
-    if broken:
-        raise RuntimeError(f"{workload.key}: {broken}")
-    found, missing = gather(others)
-    contestants = [*own, *found]
-    taken = take_turns(contestants, turns, flush, cold=workload.cold, seconds=seconds)
-    mode = "cold" if workload.cold else "warm"
-    return {
-        "key": workload.key,
-        "family": workload.family,
-        "mode": mode,
-        "turns": taken,
-        "load": os.getloadavg()[0],
-        "contestants": [c.row() for c in contestants],
-        "missing": missing,
-        "ratios": _ratios(own, found, mode),
-    }
-
-
-def _ratios(own: list[Contestant], found: list[Contestant], mode: str) -> list[dict[str, Any]]:
-    out = []
-    for o in own:
-        for p in found:
-            out.append({"ours": o.name, "peer": p.name, "kind": p.kind, **ratios(o, p, mode)})
-    return out
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Measure and write."""
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu", description=__doc__)
-    parser.add_argument("--turns", type=int, default=15, help="interleaved turns of each row")
-    parser.add_argument("--seconds", type=float, default=60, help="longest time of a row's turns")
+    parser.add_argument("--rounds", type=int, default=3, help="times that a row's turns are taken")
+    parser.add_argument("--turns", type=int, default=7, help="interleaved turns of a row in a round")
+    parser.add_argument("--seconds", type=float, default=20, help="longest time of a row's turns in a round")
     parser.add_argument(
         "--only", default="", help="rows whose name contains this; the others stay as they were"
+    )
+    parser.add_argument("--isa", default="", choices=("", *RESTRICTED), help="restrict everybody to it")
+    parser.add_argument(
+        "--cache", type=Path, default=Path(tempfile.gettempdir()) / "sd-tvm-avx2", help="copies of the peers"
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the page")
     parser.add_argument("--no-measuring", action="store_true", help="write the page of what there is")
     parser.add_argument("--compare", type=Path, help="JSON of another run: say where the two disagree")
     options = parser.parse_args(arguments)
-    name = "cpu" if threads() == 1 else f"cpu-{threads()}-threads"
+    if options.rounds < 1 or options.turns < 1:
+        parser.error("--rounds and --turns are 1 or more")
+    options.error = parser.error
+    return options
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and write."""
+    options = _options(arguments)
+    isas = host_isas(options.isa)
+    if not isas:
+        options.error(f"this machine has no {options.isa or 'instruction set of the table'}")
+    parts = ["cpu", options.isa, "" if threads() == 1 else f"{threads()}-threads"]
+    name = "-".join(p for p in parts if p)
     path = options.results / f"{name}.json"
     known = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    if options.no_measuring:
-        if options.compare is None:
-            write(known, options.results, name)
-    else:
-        order = [w.key for w in workloads()]
-        if not any(options.only in key for key in order):
-            parser.error(f"--only {options.only!r} matches none of {', '.join(order)}")
-        flush = Flush()
-        done = {row["key"]: row for row in known["rows"]}
-        document = {
-            "schema_version": 1,
-            "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
-            "machine": machine(),
-            "threads": threads(),
-            "versions": versions(),
-            "memory roof": memory_roof(host_isas()[0], flush),
-        }
-        for workload in workloads():
-            if options.only in workload.key:
-                print(workload.key, flush=True)
-                done[workload.key] = run(workload, options.turns, options.seconds, flush)
-                gc.collect()
-                known = document | {"rows": [done[k] for k in order if k in done]}
-                path.write_text(json.dumps(known, indent=1) + "\n")
+    if not options.no_measuring:
+        if options.isa and not device.active():
+            environment = device.prepare(options.cache)
+            os.execve(sys.executable, [sys.executable, "-m", str(__package__), *arguments], environment)
+        known = _measure(options, isas, known, path)
+    if not options.no_measuring or options.compare is None:
         write(known, options.results, name)
     if options.compare is not None:
         count, found = disagreements(known, json.loads(options.compare.read_text()))
-        print("\n".join([*found, f"{len(found)} of {count} ratios are further apart than their quartiles"]))
+        print("\n".join([*found, f"{len(found)} of {count} ratios are further apart than their spread"]))
     return 0
 
 
+def _measure(options: argparse.Namespace, isas: Any, known: dict[str, Any], path: Path) -> dict[str, Any]:
+    every = list(workloads(isas))
+    order = [w.key for w in every]
+    rows = [Row(w) for w in every if options.only in w.key]
+    if not rows:
+        options.error(f"--only {options.only!r} matches none of {', '.join(order)}")
+    document: dict[str, Any] = {
+        "schema_version": 2,
+        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+        "machine": machine(),
+        "threads": threads(),
+        "versions": versions(),
+        "rounds": options.rounds,
+    }
+    if device.active():
+        document["restricted"] = {
+            "isa": options.isa,
+            "without": bits.names(),
+            "replaced": device.replaced(options.cache),
+            **check.check(),
+        }
+    flush, start = Flush(), time.monotonic()
+    roof = MemoryRoof(isas[0], flush)
+    roof.measure(3)
+    document["arithmetic roofs"] = {isa.name: arithmetic_roofs(isa) for isa in isas}
+    done = {row["key"]: row for row in known["rows"]}
+
+    def before() -> None:
+        if device.active():
+            device.zmm_states(forget=True)  # other libraries than the peers may use it while rows are built
+
+    def after(row: Row) -> None:
+        if device.active() and device.zmm_states():
+            raise UnsupportedCPUError(
+                f"AVX-512 state was used in {row.workload.key}: {check.words(device.zmm_states())}"
+            )
+        done[row.workload.key] = row.document()
+        roof.measure()  # other work on the machine takes bandwidth: the roof is the best of the run
+        document["memory roof"] = roof.document()
+        document["minutes"] = round((time.monotonic() - start) / 60, 1)
+        document["rows"] = [done[k] for k in order if k in done]
+        path.write_text(json.dumps(document, indent=1) + "\n")
+
+    for number, row in run(
+        rows, options.rounds, options.turns, options.seconds, flush, before=before, after=after
+    ):
+        print(f"round {number + 1} of {options.rounds}: {row.workload.key}", flush=True)
+    return document
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except SDError as error:
+        sys.exit(f"error: {error}")

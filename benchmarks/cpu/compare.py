@@ -8,7 +8,7 @@ Ratio = dict[str, Any]
 
 
 def disagreements(one: dict[str, Any], other: dict[str, Any]) -> tuple[int, list[str]]:
-    """How many ratios both runs have, and those whose quartiles do not overlap, in words."""
+    """How many ratios both runs have, and those whose ranges do not overlap, in words."""
     first, second = _ratios(one), _ratios(other)
     both = sorted(first.keys() & second.keys())
     out = []

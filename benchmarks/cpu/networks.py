@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -34,6 +35,8 @@ class Net:
         Inputs of one image each.
     tuned
         Labels that have a row whose kernels were chosen by time, too.
+    int4
+        Whether peers have weights of 4 bits for it: most of its work is dense layers.
     """
 
     name: str
@@ -43,6 +46,25 @@ class Net:
     shape: tuple[int, ...]
     calibration: Callable[[], list[Array]]
     tuned: tuple[str, ...] = ()
+    int4: bool = False
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of convolutions and dense layers, zeros included."""
+        import torch
+
+        count = [0]
+
+        def add(layer: Any, _inputs: Any, out: Any) -> None:
+            count[0] += out.numel() * layer.weight[0].numel()
+
+        net = self.build()
+        for layer in net.modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+                layer.register_forward_hook(add)
+        with torch.inference_mode():
+            net(torch.from_numpy(self.example))
+        return count[0]
 
     @property
     def example(self) -> Array:
@@ -81,6 +103,26 @@ def _resnet50() -> Any:
     return _sibling("accelerator.networks").resnet(RESNET50, bottleneck=True).eval()
 
 
+def _vgg16() -> Any:
+    """VGG16 for 224 x 224 (Simonyan and Zisserman, arXiv 1409.1556, column D)."""
+    import torch
+    from torch import nn
+
+    from sd_tvm.accelerator.baselines.workloads import VGG16
+
+    torch.manual_seed(0)
+    parts: list[Any] = []
+    c = 3
+    for item in VGG16:
+        if isinstance(item, str):
+            parts.append(nn.MaxPool2d(2))
+        else:
+            parts += [nn.Conv2d(c, item, 3, padding=1), nn.ReLU()]
+            c = item
+    dense = [nn.Linear(c * 49, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 1000)]
+    return nn.Sequential(*parts, nn.Flatten(), *dense).eval()
+
+
 def _minilm() -> Any:
     return _sibling("compression.minilm").encoder()
 
@@ -115,7 +157,11 @@ def networks() -> list[Net]:
             (1, 3, 224, 224), _noise(1, 3, 224, 224),
         ),
         Net(
+            "VGG16 batch 1, random weights", "vgg16-1", _vgg16, {"SD 4:16": sparse},
+            (1, 3, 224, 224), _noise(1, 3, 224, 224),
+        ),
+        Net(
             "MiniLM-L6 sequence 128", "minilm", _minilm, {"SD 4:16": sparse},
-            (1, 128, 384), _noise(1, 128, 384),
+            (1, 128, 384), _noise(1, 128, 384), int4=True,
         ),
     ]  # fmt: skip

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from sd_tvm._tvm import relax, tvm
+from sd_tvm._tvm import relax
+from sd_tvm.bench.module import Built, build_module
 from sd_tvm.layers import ConvLayer, blocks16
 from sd_tvm.numerics.bounds import folded_bias
 from sd_tvm.numerics.fixedpoint import quantize_multiplier
 from sd_tvm.numerics.qp import pack_qp
 from sd_tvm.relay_passes._rewrite import const
-from sd_tvm.relay_passes.lower_cpu import LowerToCPU
-from sd_tvm.relay_passes.report import node_reports
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.tuning import KernelTuning
 from sd_tvm.schedules.ops import build_dequantize_acc, build_primfunc, build_quantize
 from sd_tvm.weights.packing import pack_raw, pack_sd
 from sd_tvm.weights.tensor import ROWS_KEPT, RawWeight, SDWeight, WeightForm
-
-Call = Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Built:
-    """A compiled layer, ready to run.
-
-    Attributes
-    ----------
-    call
-        Runs it once.
-    kernel
-        Which kernel it got, or why none.
-    weight_bytes
-        Bytes of the kernel's constants.
-    """
-
-    call: Call
-    kernel: str
-    weight_bytes: int
 
 
 def with_form(layer: ConvLayer, pattern: str) -> ConvLayer:
@@ -134,31 +110,4 @@ def _bare(func: Any) -> Any:
 def build_layer(layer: ConvLayer, isa: Isa, rng: np.random.Generator) -> Built:
     """A layer with random weights, compiled for an instruction set."""
     mod, example = layer_module(layer, rng)
-    return build_module(mod, example, isa)
-
-
-def build_module(mod: Any, example: Any, isa: Isa, tune: int = 0) -> Built:
-    """Any module with integer layers, compiled for an instruction set; ``tune`` candidates timed a layer."""
-    target = tvm.target.Target(isa.target)
-    lowered = LowerToCPU(target, KernelTuning(tune=tune) if tune else None)(mod)
-    nbytes = _constant_bytes(lowered)
-    kernels = [f.attrs["sd.cpu.kernel"] for _, f in lowered.functions_items() if "sd.cpu.kernel" in f.attrs]
-    said = ", ".join(sorted({str(k) for k in kernels})) or "portable schedule"
-    portable = [r.reason for r in node_reports(lowered) if "portable schedule" in r.reason]
-    executable = tvm.compile(relax.get_pipeline("zero")(lowered), target=target)
-    machine = relax.VirtualMachine(executable, tvm.cpu())
-    x = tvm.runtime.tensor(example)
-    main = machine["main"]
-    return Built(lambda: main(x), said + (f" ({len(portable)} portable)" if portable else ""), nbytes)
-
-
-def _constant_bytes(mod: Any) -> int:
-    """Bytes of all constants of ``main``."""
-    from sd_tvm.relay_passes._rewrite import bindings_of, constant, is_call
-
-    total = 0
-    for _, value in bindings_of(mod["main"]):
-        if is_call(value, "relax.call_tir"):
-            arrays = [constant(e) for e in value.args[1].fields]
-            total += sum(a.nbytes for a in arrays if a is not None)
-    return total
+    return build_module(mod, (example,), isa.target)

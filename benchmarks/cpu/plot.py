@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from sd_tvm.report.style import PALETTE, STYLE, svg_of
 
-KINDS = {"fp32": PALETTE[7], "int8": PALETTE[0], "int4": PALETTE[5]}
+KINDS = {"fp32": PALETTE[7], "int8": PALETTE[0], "int4": PALETTE[5], "int2": PALETTE[3]}
 
 
 def best_ratios(row: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -26,7 +26,7 @@ def best_ratios(row: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def ratio_bars(rows: list[dict[str, Any]]) -> str:
-    """SVG: the peer's time over ours, median, line from the lower to the upper quartile."""
+    """SVG: the peer's time over ours, median, line over the range that the page states."""
     entries = [
         (f"{row['key']}, {form}", kind, ratio)
         for row in rows
@@ -34,15 +34,15 @@ def ratio_bars(rows: list[dict[str, Any]]) -> str:
     ]
     labels = list(dict.fromkeys(label for label, _, _ in entries))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 0.8 + 0.34 * len(labels)), layout="constrained")
+        figure = Figure(figsize=(7.2, 0.8 + 0.4 * len(labels)), layout="constrained")
         axis = figure.add_subplot()
         for offset, (kind, colour) in enumerate(KINDS.items()):
             mine = [(labels.index(label), r) for label, k, r in entries if k == kind]
-            places = [at + 0.27 * (offset - 1) for at, _ in mine]
+            places = [at + 0.2 * (offset - 1.5) for at, _ in mine]
             medians = [r["median"] for _, r in mine]
             below = [max(0.0, r["median"] - r["low"]) for _, r in mine]
             above = [max(0.0, r["high"] - r["median"]) for _, r in mine]
-            axis.barh(places, medians, 0.25, color=colour, label=f"best {kind}", xerr=[below, above])
+            axis.barh(places, medians, 0.18, color=colour, label=f"best {kind}", xerr=[below, above])
         axis.axvline(1.0, color="black", linewidth=0.8)
         axis.set_xscale("log")
         axis.set_yticks(range(len(labels)), labels)
@@ -64,7 +64,7 @@ def cold_rates(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
 
 
 def memory_roofline(rows: list[dict[str, Any]], roof: dict[str, float]) -> str:
-    """SVG: bytes of weights a second of cold matrix-vector products against a plain read of memory."""
+    """SVG: bytes of weights a second of cold matrix-vector products against the memory roof."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         axis = figure.add_subplot()
@@ -80,6 +80,6 @@ def memory_roofline(rows: list[dict[str, Any]], roof: dict[str, float]) -> str:
         axis.set_xscale("log")
         axis.set_xlabel("bytes of weights, MB")
         axis.set_ylabel("GB/s of weights, cold, median")
-        axis.set_title("Lines: one thread that reads memory in order, and 85 % of it")
+        axis.set_title("Lines: the fastest way to read memory that was found, and 85 % of it")
         axis.legend(loc="upper left")
         return svg_of(figure)

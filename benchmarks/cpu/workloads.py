@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from sd_tvm._tvm import tvm
+from sd_tvm.bench.contestant import Contestant, Maker
+from sd_tvm.bench.module import build_module
 from sd_tvm.layers import ConvLayer
 from sd_tvm.schedules.cpu.isa import ISAS, Isa, features_of
 
 from . import ours, peers
-from .measure import Contestant
 from .networks import Net, networks
+
+Isas = tuple[Isa, ...]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Workload:
         ``gemv``, ``gemm``, ``conv`` or ``network``.
     cold
         Whether cold calls are timed too.
+    macs
+        Multiply-accumulates of a call, zeros included.
     build
         Our contestants (name -> maker) and the peers'.
     """
@@ -37,31 +42,30 @@ class Workload:
     key: str
     family: str
     cold: bool
-    build: Callable[[], tuple[dict[str, peers.Maker], dict[str, peers.Maker]]]
+    macs: Callable[[], int]
+    build: Callable[[], tuple[dict[str, Maker], dict[str, Maker]]]
 
 
-def host_isas() -> list[Isa]:
-    """Instruction sets of this machine."""
+@cache
+def host_isas(only: str = "") -> tuple[Isa, ...]:
+    """Instruction sets of this machine, best first; ``only`` the one of this name."""
     cpu = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")()
     features = features_of(tvm.target.Target({"kind": "llvm", "mcpu": cpu}))
-    return [isa for isa in ISAS if features.issuperset(isa.features)]
+    found = (isa for isa in ISAS if features.issuperset(isa.features))
+    return tuple(isa for isa in found if only in ("", isa.name))
 
 
 def _ours(layer: ConvLayer, pattern: str, isa: Isa) -> Contestant:
     built = ours.build_layer(ours.with_form(layer, pattern), isa, np.random.default_rng(0))
     label = pattern if pattern == "int8" else f"SD {pattern}"
-    return Contestant(f"{label}, {isa.name}", "ours", built.call, built.weight_bytes)
+    return Contestant(f"{label}, {isa.name}", "ours", built.call, built.weight_bytes, built.kernel)
 
 
-def _makers(layer: ConvLayer, patterns: tuple[str, ...]) -> dict[str, peers.Maker]:
-    return {
-        f"{p} {isa.name}": (lambda p=p, isa=isa: _ours(layer, p, isa))
-        for p in patterns
-        for isa in host_isas()
-    }
+def _makers(layer: ConvLayer, patterns: tuple[str, ...], isas: Isas) -> dict[str, Maker]:
+    return {f"{p} {isa.name}": (lambda p=p, isa=isa: _ours(layer, p, isa)) for p in patterns for isa in isas}
 
 
-def _dense(m: int, k: int, batch: int, patterns: tuple[str, ...]) -> Workload:
+def _dense(m: int, k: int, batch: int, patterns: tuple[str, ...], isas: Isas) -> Workload:
     layer = ConvLayer("layer", batch, k, (1, 1), m, (1, 1), in_zero_point=128, out="i32")
     family = "gemv" if batch == 1 else "gemm"
     key = f"{family} {m}x{k}" + ("" if batch == 1 else f" batch {batch}")
@@ -69,18 +73,20 @@ def _dense(m: int, k: int, batch: int, patterns: tuple[str, ...]) -> Workload:
         key,
         family,
         batch == 1,
-        lambda: (_makers(layer, patterns), peers.dense(m, k, batch, np.random.default_rng(1))),
+        lambda: layer.macs,
+        lambda: (_makers(layer, patterns, isas), peers.dense(m, k, batch, np.random.default_rng(1))),
     )
 
 
-def _conv(m: int, c: int, size: int, kernel: int, patterns: tuple[str, ...]) -> Workload:
+def _conv(m: int, c: int, size: int, kernel: int, patterns: tuple[str, ...], isas: Isas) -> Workload:
     pad = (kernel // 2,) * 4
     layer = ConvLayer("layer", 1, c, (size, size), m, (kernel, kernel), padding=pad, in_zero_point=128)
     return Workload(
         f"conv {kernel}x{kernel} {c}->{m}@{size}",
         "conv",
         False,
-        lambda: (_makers(layer, patterns), peers.conv(m, c, size, kernel, np.random.default_rng(1))),
+        lambda: layer.macs,
+        lambda: (_makers(layer, patterns, isas), peers.conv(m, c, size, kernel, np.random.default_rng(1))),
     )
 
 
@@ -107,34 +113,34 @@ _TRIED = 4
 
 
 def _ours_net(net: Net, label: str, isa: Isa, tune: int = 0) -> Contestant:
-    built = ours.build_module(_integer(net, label), net.example, isa, tune)
+    built = build_module(_integer(net, label), (net.example,), isa.target, tune)
     name = f"{label}, {isa.name}" + (", tuned" if tune else "")
     return Contestant(name, "ours", built.call, built.weight_bytes)
 
 
-def _network(net: Net) -> Workload:
-    makers: dict[str, peers.Maker] = {
+def _network(net: Net, isas: Isas) -> Workload:
+    makers: dict[str, Maker] = {
         f"{label} {isa.name}": (lambda label=label, isa=isa: _ours_net(net, label, isa))
         for label in net.recipes
-        for isa in host_isas()
+        for isa in isas
     }
-    best = host_isas()[0]
+    best = isas[0]
     makers |= {
         f"{label} {best.name} tuned": (lambda label=label: _ours_net(net, label, best, _TRIED))
         for label in net.tuned
     }
-    return Workload(net.name, "network", False, lambda: (makers, peers.network(net)))
+    return Workload(net.name, "network", False, lambda: net.macs, lambda: (makers, peers.network(net)))
 
 
-def workloads() -> Iterator[Workload]:
-    """All rows, in the order of the page."""
+def workloads(isas: Isas) -> Iterator[Workload]:
+    """All rows, in the order of the page, with our kernels of these instruction sets."""
     every = ("2:16", "4:16", "8:16", "16:16")
     for m, k in ((4096, 4096), (11008, 4096), (4096, 25088), (1000, 4096)):
-        yield _dense(m, k, 1, every)
+        yield _dense(m, k, 1, every, isas)
     for batch in (16, 128):
-        yield _dense(4096, 4096, batch, ("4:16", "16:16"))
+        yield _dense(4096, 4096, batch, ("4:16", "16:16"), isas)
     for c, size in ((64, 56), (256, 14), (512, 7)):
-        yield _conv(c, c, size, 3, ("4:16", "16:16", "int8"))
-    yield _conv(64, 256, 56, 1, ("4:16", "16:16", "int8"))
+        yield _conv(c, c, size, 3, ("4:16", "16:16", "int8"), isas)
+    yield _conv(64, 256, 56, 1, ("4:16", "16:16", "int8"), isas)
     for net in networks():
-        yield _network(net)
+        yield _network(net, isas)

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from sd_tvm.cli import bench, compress, console, demo, diff, explore, inspect, profile, run, sensitivity
 from sd_tvm.cli import compile as compile_command
-from sd_tvm.cli import compress, console, demo, diff, explore, inspect, profile, run, sensitivity
 from sd_tvm.errors import OptionError, SDError
 
 EXIT_ERROR = 2
@@ -65,6 +65,7 @@ COMMANDS: dict[str, Any] = {
     "compile": compile_command.compile_model,
     "run": run.run,
     "profile": profile.profile,
+    "bench": bench.bench,
     "diff": diff.diff,
     "explore": explore.explore,
     "demo": demo.demo,

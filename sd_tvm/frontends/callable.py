@@ -11,7 +11,24 @@ from sd_tvm.errors import UnsupportedModelError
 
 
 def call(text: str, example_inputs: Any = None) -> Any:
-    """Import ``package.module:function`` (the working directory counts), call it, import what it returns.
+    """Import what :func:`result` returns.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The module or the function does not exist or fails.
+    """
+    from sd_tvm.frontends import load_model
+
+    model = result(text)
+    if isinstance(model, tuple) and len(model) == 2:
+        model, inputs = model
+        return load_model(model, inputs if example_inputs is None else example_inputs)
+    return load_model(model, example_inputs)
+
+
+def result(text: str) -> Any:
+    """Import ``package.module:function`` (the working directory counts) and call it.
 
     The function takes nothing and returns a torch module, a pair (module, example_inputs), an
     ExportedProgram, an ONNX protobuf or an IRModule.
@@ -21,8 +38,6 @@ def call(text: str, example_inputs: Any = None) -> Any:
     UnsupportedModelError
         The module or the function does not exist or fails.
     """
-    from sd_tvm.frontends import load_model
-
     module_name, _, path = text.partition(":")
     expected = "'package.module:function', where function() returns a model"
     here = str(Path.cwd())
@@ -45,14 +60,10 @@ def call(text: str, example_inputs: Any = None) -> Any:
             f"{module_name!r} has no callable {path!r}", expected=expected, fix=f"one of {public[:20]}"
         )
     try:
-        result = target()
+        return target()
     except UnsupportedModelError:
         raise
     except Exception as error:
         raise UnsupportedModelError(
             f"{text}() failed: {error!r:.200}", expected=expected, fix="call it on its own to see why"
         ) from error
-    if isinstance(result, tuple) and len(result) == 2:
-        model, inputs = result
-        return load_model(model, inputs if example_inputs is None else example_inputs)
-    return load_model(result, example_inputs)
