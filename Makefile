@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
-# Threads of everybody in results-cpu.
+# Threads of everybody in results-cpu; ISA=avx2 restricts everybody to it.
 THREADS ?= 1
+ISA ?=
 TORCH ?= torch==2.13.0
 
 # Their declared dependencies are wrong or huge and none is needed, hence --no-deps.
@@ -52,7 +53,7 @@ help:
 	@echo "make lint   ruff, mypy --strict, clang-format, clang-tidy"
 	@echo "make results  the generated pages of docs/results"
 	@echo "make results-compression IMAGES=FOLDER  accuracy against size, hours; goes on where it was stopped"
-	@echo "make results-cpu  speed on the CPU beside other libraries, which it installs (THREADS=1)"
+	@echo "make results-cpu  speed on the CPU beside other libraries, which it installs (THREADS=1, ISA=avx2)"
 	@echo "make dev    editable install, and links that show the installed layout in the source tree"
 	@echo "make clean  removes $(VENV), build products and reports"
 	@echo "PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) JOBS=$(JOBS)"
@@ -109,7 +110,8 @@ results-compression: $(STAMP)/package $(STAMP)/demo $(STAMP)/results $(STAMP)/co
 	cd benchmarks && ../$(BIN)/python -m compression --images $(abspath $(IMAGES)) --out $(abspath $(COMPRESSION_OUT))
 
 results-cpu: $(STAMP)/package $(STAMP)/demo $(STAMP)/results $(STAMP)/compression $(STAMP)/bench
-	cd benchmarks && TVM_NUM_THREADS=$(THREADS) OMP_NUM_THREADS=$(THREADS) ../$(BIN)/python -m cpu $(CPU_ARGS)
+	cd benchmarks && TVM_NUM_THREADS=$(THREADS) OMP_NUM_THREADS=$(THREADS) ../$(BIN)/python -m cpu \
+	  $(if $(ISA),--isa $(ISA) --cache ../build/cpu-$(ISA)) $(CPU_ARGS)
 
 dev: $(STAMP)/torch $(STAMP)/build $(STAMP)/demo $(STAMP)/test $(STAMP)/lint
 	SKBUILD_BUILD_DIR=build/dev $(PIP) --no-build-isolation --editable .
