@@ -77,7 +77,7 @@ test-relay:
 	$(MAKE) --no-print-directory relay-testbed RELAY_PYTHON="$$python" || { \
 	  echo "make test-relay DID NOT RUN: pip does not install the test bed (above), which needs" \
 	    '$(RELAY_TESTBED)' >&2; exit 0; }; \
-	$(MAKE) --no-print-directory relay-checks
+	$(MAKE) --no-print-directory relay-checks RELAY_PYTHON="$$python"
 
 relay-testbed: $(RELAY_VENV)/stamps/testbed
 

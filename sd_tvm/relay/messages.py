@@ -40,7 +40,8 @@ def dynamic(what: str) -> UnsupportedModelError:
         f"{what} has a dynamic shape (Any)",
         expected="static shapes",
         fix="import the model into Relay with its input shapes, run relay.transform.DynamicToStatic() and "
-        "relay.transform.InferType(), and save it again",
+        "relay.transform.InferType(), and save it again; what depends on values (the rows that non-maximum "
+        "suppression keeps) has to be left out: save the network up to there",
     )
 
 

@@ -194,6 +194,10 @@ def _bias_add(s: Site) -> Expr:
     return relax.op.add(s[0], s.reshape(s[1], shape))
 
 
+def _einsum(s: Site) -> Expr:
+    return relax.op.einsum(relax.Tuple(s.tensors()), s.attr("equation"))
+
+
 ROWS: tuple[Operator, ...] = (
     Operator("nn.conv2d", _conv2d, CONV2D_ATTRS, weights=(1,)),
     Operator("nn.conv2d_transpose", _conv2d_transpose, TRANSPOSE2D_ATTRS, weights=(1,)),
@@ -201,5 +205,6 @@ ROWS: tuple[Operator, ...] = (
     Operator("nn.dense", _matmul(False, True), DENSE_ATTRS, weights=(1,)),
     Operator("nn.matmul", _matmul(), {**DENSE_ATTRS, **BATCH_MATMUL_ATTRS}),
     Operator("nn.batch_matmul", _matmul(), BATCH_MATMUL_ATTRS),
+    Operator("einsum", _einsum, {"equation": text("")}),
     Operator("nn.bias_add", _bias_add, {"axis": integer(1)}, weights=(1,), data=(0,), axes=("axis",)),
 )

@@ -52,6 +52,14 @@ def _upsampling(s: Site) -> Expr:
     return _resized(s, size, method, mode, "", cubic_alpha=-0.5)
 
 
+def _grid_sample(s: Site) -> Expr:
+    if s.attr("layout") != "NCHW":
+        raise s.fail(f"layout {s.attr('layout')!r}", "NCHW", "transpose in Relay")
+    return relax.op.image.grid_sample(
+        s[0], s[1], s.attr("method"), "NCHW", s.attr("padding_mode"), s.attr("align_corners")
+    )
+
+
 ROWS: tuple[Operator, ...] = (
     Operator(
         "image.resize2d",
@@ -78,6 +86,16 @@ ROWS: tuple[Operator, ...] = (
             "layout": text("NCHW"),
             "method": text("nearest_neighbor"),
             "align_corners": flag(False),
+        },
+    ),
+    Operator(
+        "image.grid_sample",
+        _grid_sample,
+        {
+            "method": text("bilinear"),
+            "layout": text("NCHW"),
+            "padding_mode": text("zeros"),
+            "align_corners": flag(True),
         },
     ),
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from sd_tvm._tvm import relax
 from sd_tvm.relay.attrs import Attr, dtype, flag, integer, ref, text
@@ -72,12 +75,43 @@ def _cumsum(s: Site) -> Expr:
     return relax.op.cumsum(s[0], axis, s.attr("dtype") or None, bool(s.attr("exclusive")))
 
 
-def _scatter_elements(s: Site) -> Expr:
-    reduction = s.attr("reduction")
-    names = {"update": "update", "add": "add", "mul": "mul", "min": "min", "max": "max"}
-    if reduction not in names:
-        raise s.fail(f"reduction {reduction!r}", ", ".join(names))
-    return relax.op.scatter_elements(s[0], s.cast(s[1], "int64"), s[2], s.axis(), names[reduction])
+def _advanced(s: Site) -> Expr:
+    """Indexing with arrays on the first axes."""
+    data, *indices = s.tensors()
+    if any(not s.dtype(i).startswith("int") for i in indices):
+        raise s.fail("a mask as index", "integers", "a mask gives a dynamic shape: multiply by it instead")
+    shape = np.broadcast_shapes(*(s.shape(i) for i in indices))
+    parts = []
+    for index, n in zip(indices, s.shape(data), strict=False):
+        index = s.cast(index, "int64")
+        below = s.emit(relax.op.less(index, s.const(0, "int64")))
+        index = s.emit(relax.op.where(below, relax.op.add(index, s.const(n, "int64")), index))
+        parts.append(s.reshape(s.emit(relax.op.broadcast_to(index, shape)), (*shape, 1)))
+    return relax.op.gather_nd(data, s.emit(relax.op.concat(parts, -1)) if len(parts) > 1 else parts[0])
+
+
+_REDUCTIONS = ("update", "add", "mul", "min", "max")
+
+
+def _reduction(s: Site, name: str) -> str:
+    found = str(s.attr(name))
+    if found not in _REDUCTIONS:
+        raise s.fail(f"{name} {found!r}", ", ".join(_REDUCTIONS))
+    return found
+
+
+def _scatter(reduction: str = "") -> Callable[[Site], Expr]:
+    def build(s: Site) -> Expr:
+        how = reduction or _reduction(s, "reduction")
+        return relax.op.scatter_elements(s[0], s.cast(s[1], "int64"), s[2], s.axis(), how)
+
+    return build
+
+
+def _scatter_nd(s: Site) -> Expr:
+    # Relay's coordinates are the first axis of the indices, those of Relax the last
+    indices = s.cast(s.transpose(s[1], [*range(1, len(s.shape(1))), 0]), "int64")
+    return relax.op.scatter_nd(s[0], indices, s[2], _reduction(s, "mode"))
 
 
 _SORT: dict[str, Attr] = {"axis": integer(-1), "is_ascend": flag(True), "dtype": dtype()}
@@ -100,5 +134,9 @@ ROWS: tuple[Operator, ...] = (
         },
     ),
     Operator("cumsum", _cumsum, {"axis": ref(None), "dtype": dtype(), "exclusive": ref(0)}),
-    Operator("scatter_elements", _scatter_elements, {"axis": ref(0), "reduction": text("update")}),
+    Operator("adv_index", _advanced, {}),
+    Operator("scatter_elements", _scatter(), {"axis": ref(0), "reduction": text("update")}),
+    Operator("scatter", _scatter("update"), {"axis": ref(0)}),
+    Operator("scatter_add", _scatter("add"), {"axis": ref(0)}),
+    Operator("scatter_nd", _scatter_nd, {"mode": text("update")}),
 )

@@ -207,6 +207,22 @@ def _layout_transform(s: Site) -> Expr:
     )
 
 
+def _meshgrid(s: Site) -> tuple[Expr, ...]:
+    lines, indexing = s.tensors(), s.attr("indexing")
+    if indexing not in ("ij", "xy"):
+        raise s.fail(f"indexing {indexing!r}", "ij or xy")
+    order = list(range(len(lines)))
+    if indexing == "xy":
+        order[:2] = reversed(order[:2])
+    sizes = [prod(s.shape(line)) for line in lines]
+    whole = [sizes[k] for k in order]
+    found = []
+    for k, line in enumerate(lines):
+        line = s.reshape(line, [sizes[k] if k == at else 1 for at in order])
+        found.append(s.emit(relax.op.broadcast_to(line, whole)))
+    return tuple(found)
+
+
 def _shape_of(s: Site) -> Expr:
     return s.const(s.shape(0), s.attr("dtype") or "int32")
 
@@ -322,6 +338,7 @@ ROWS: tuple[Operator, ...] = (
     Operator("broadcast_to", _broadcast_to, {"shape": ref(), "dtype": dtype()}),
     Operator("broadcast_to_like", _broadcast_to_like, {}),
     Operator("layout_transform", _layout_transform, {"src_layout": text(""), "dst_layout": text("")}),
+    Operator("meshgrid", _meshgrid, {"indexing": text("ij")}),
     Operator("shape_of", _shape_of, {"dtype": dtype()}),
     Operator("ndarray_size", _size_of, {"dtype": dtype()}),
     Operator("nn.pad", _pad, {"pad_width": ref(), "pad_mode": text("constant"), "pad_value": ref(0.0)}),

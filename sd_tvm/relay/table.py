@@ -21,6 +21,7 @@ from sd_tvm.relay import (
     operators_qnn,
     operators_reduce,
     operators_shape,
+    operators_vision,
 )
 from sd_tvm.relay.attrs import REQUIRED, Attr
 from sd_tvm.relay.site import Operator
@@ -34,6 +35,7 @@ FAMILIES: dict[str, tuple[Operator, ...]] = {
     "shapes": operators_shape.ROWS,
     "indices": operators_index.ROWS,
     "images": operators_image.ROWS,
+    "boxes": operators_vision.ROWS,
     "qnn": operators_qnn.ROWS,
 }
 

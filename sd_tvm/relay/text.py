@@ -100,8 +100,9 @@ class _Parser:
             if not self.s.accept(","):
                 self.s.take(")")
                 break
-        if self.s.accept("->"):
-            self.type("the result of the function")
+        if self.s.accept("->"):  # the body says it again, node by node
+            while self.s.next.kind not in ("{", "end"):
+                self.s.take()
         self.s.take("{")
         body = self.block()
         self.s.take("}")

@@ -30,6 +30,7 @@ REFUSED = {
     "unknown": ("'nn.correlation' is not known", True),
     "weights": ("'w' of node [0-9]+: nn.conv2d", True),
     "double": ("'x'.* is float64", True),
+    "detections": ("strided_slice.*dynamic shape", True),
 }
 
 

@@ -62,7 +62,7 @@ def dense_net():
 
 
 def inception(width=8):
-    """Inception v3 with an eighth of its channels; its last pool takes 8x8 pixels: the image stays 299x299."""
+    """Inception v3 with an eighth of its channels; its last pool takes 8x8 pixels, so the image stays."""
     conv = testing.inception_v3.Conv
     testing.inception_v3.Conv = lambda data, num_filter, **kw: conv(data, num_filter // width, **kw)
     try:

@@ -12,6 +12,7 @@ Cases that a version of Relay does not have are listed in ``missing`` with the r
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import lzma
@@ -19,6 +20,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import detection
 import numpy as np
 import tvm
 from tvm import relay
@@ -26,6 +28,16 @@ from tvm.contrib import graph_executor
 
 TARGET = "llvm -mtriple=x86_64-linux-gnu"
 CASES = {}
+if tvm.__version__.startswith("0.9"):
+    # its hybrid scripts (NMS and others) know indices as Python had them until 3.8
+    from tvm.te.hybrid import parser
+
+    def subscript(self, node, old=parser.HybridParser.visit_Subscript):
+        if not isinstance(node.slice, ast.Tuple):
+            node.slice = ast.Tuple([node.slice], ast.Load())
+        return old(self, node)
+
+    parser.HybridParser.visit_Subscript = subscript
 
 
 def case(name, **inputs):
@@ -350,6 +362,36 @@ def _(r, x):
     return relay.scatter_elements(x, const([[2, 0, 1, 0]], "int64"), const(r.normal(size=(1, 4))), 0, "add")
 
 
+@case("scatter_nd", x=(3, 4, 2))
+def _(r, x):
+    return relay.scatter_nd(x, const([[0, 2, 1], [3, 1, 0]], "int64"), const(r.normal(size=(3, 2))), "add")
+
+
+@case("scatter", x=(3, 4))
+def _(r, x):
+    return relay.scatter(x, const([[2, 0, 1, -1]], "int64"), const(r.normal(size=(1, 4))), 0)
+
+
+@case("scatter_add", x=(3, 4))
+def _(r, x):
+    return relay.scatter_add(x, const([[2], [0], [-1]], "int64"), const(r.normal(size=(3, 1))), 1)
+
+
+@case("adv_index", x=(5, 4, 3))
+def _(r, x):
+    return relay.adv_index([x, const([[4], [0]], "int64"), const([1, 3, 2], "int64")])
+
+
+@case("adv_index-one", x=(5, 4, 3))
+def _(r, x):
+    return relay.adv_index([x, const([[4, 1], [0, 2]], "int64")])
+
+
+simple("meshgrid", lambda x, y: relay.meshgrid([x, y]).astuple(), x=(3,), y=(4,))
+simple("meshgrid-xy", lambda x, y: relay.meshgrid([x, y], "xy").astuple(), x=(3,), y=(4,))
+simple("einsum", lambda x, y: relay.einsum([x, y], "bij,bkj->bik"), x=(2, 3, 4), y=(2, 5, 4))
+
+
 # -- images -------------------------------------------------------------------------------------------------
 
 
@@ -367,6 +409,15 @@ resize(
     rounding_method="floor",
 )
 resize("image.resize2d-cubic", method="cubic", cubic_alpha=-0.75)
+
+
+def sample(name, **options):
+    simple(name, lambda x, y: relay.image.grid_sample(x, y, **options), x=X, y=("unit", (1, 2, 3, 4)))
+
+
+sample("image.grid_sample")
+sample("image.grid_sample-border", padding_mode="border", align_corners=False)
+sample("image.grid_sample-nearest", method="nearest")
 simple("nn.upsampling", lambda x: relay.nn.upsampling(x, 2, 3), x=X)
 simple("nn.upsampling-bilinear", lambda x: relay.nn.upsampling(x, 2, 2, method="bilinear"), x=X)
 simple(
@@ -548,6 +599,9 @@ def _(r, x):
     return relay.bind(mod["main"].body, {mod["main"].params[0]: x})
 
 
+detection.register(case)
+
+
 def refused():
     """Modules that an importer has to refuse, by the reason."""
     x = relay.var("x", shape=X)
@@ -585,6 +639,7 @@ def refused():
     )
     double = relay.var("x", shape=X, dtype="float64")
     yield "double", tvm.IRModule.from_expr(relay.Function([double], relay.exp(double)))
+    yield "detections", tvm.IRModule.from_expr(detection.detections())
     cut = relay.nn.relu(relay.annotation.compiler_begin(x, "other"))
     yield (
         "partitioned",
@@ -612,6 +667,9 @@ def array_for(spec, r):
         return r.randint(-30000, 30000, size=shape).astype("int32")
     if kind == "uint8+":
         return r.randint(1, 256, size=shape).astype("uint8")
+    drawn = detection.draw(kind, shape, r)
+    if drawn is not None:
+        return drawn
     info = np.iinfo(kind)
     return r.randint(info.min, info.max + 1, size=shape).astype(kind)
 
