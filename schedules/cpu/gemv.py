@@ -52,8 +52,10 @@ from sd_tvm.weights.tensor import ROWS_KEPT, SDWeight, WeightForm
 _S = CHANNEL_ROW
 _SLOTS = 4
 _INT16_MAX = 32767
-#: Codes are asked for so many bytes before they are used: what memory sends in its latency several times over.
+#: Codes are asked for so many bytes before they are used: several times what memory sends in its latency.
 _AHEAD, _LINE = 16384, 64
+#: Bases and words are asked for so many blocks of filters before.
+_BLOCKS_AHEAD = 4
 
 
 def chain(form: WeightForm) -> int:
@@ -214,9 +216,12 @@ class _Gemv:
             self.qp, self.out = flat(qp, mbs * BLOCK_BYTES, "uint8"), flat(out, mbs * LANES, kind)
             with guarded(self.isa.features, symbol, self.isa.platform):
                 self.xs = scratch(_S * self.rows, "uint8")
+                with t.serial(i64(_AHEAD // 2 // _LINE)) as line:
+                    prefetch(self.codes, line * i64(_LINE))
                 self._planes(flat(x, cbs * LANES, layer.in_dtype))
                 self.table = bind(repeat(load(table, i64(0), LANES), LANES, self.isa.width // LANES))
                 with filters(mbs, layer.macs) as mb:
+                    self._ask(mb + i64(_BLOCKS_AHEAD))
                     y = scratch(LANES, "uint32")
                     with t.serial(i64(units.halves)) as half:
                         self._filters(y, bind(mb * i64(units.halves) + half), half)
@@ -228,24 +233,30 @@ class _Gemv:
     def _planes(self, x: Buffer) -> None:
         """Element t of every row side by side; zero beyond the channels."""
         channels, operand = self.layer.in_channels, Operand(self.layer, self.isa.operand)
-
-        def byte(at: Expr) -> Expr:
-            return operand.of(x[at], 1)
-
-        whole = channels // _S
-        with t.serial(i64(whole)) as r:
-            for k in range(_S):
-                t.buffer_store(self.xs, byte(r * i64(_S) + i64(k)), [i64(k * self.rows) + r])
-        for r0 in range(whole, -(-channels // _S)):
-            for k in range(_S):
-                c = r0 * _S + k
-                value = byte(i64(c)) if c < channels else tirx.const(0, "uint8")
-                t.buffer_store(self.xs, value, [i64(k * self.rows + r0)])
-        first = -(-channels // _S)
-        if first < self.rows:
-            with t.serial(i64(self.rows - first)) as r:
+        wide, rows = channels // (_S * LANES), -(-channels // _S)
+        if wide:
+            with t.serial(i64(wide)) as i:
+                three = [bind(load(x, (i * i64(_S) + i64(k)) * i64(LANES), LANES)) for k in range(_S)]
                 for k in range(_S):
-                    t.buffer_store(self.xs, tirx.const(0, "uint8"), [i64(k * self.rows + first) + r])
+                    value = operand.of(pick(three, range(k, _S * LANES, _S)), LANES)
+                    store(self.xs, i64(k * self.rows) + i * i64(LANES), value, LANES)
+        for r in range(wide * LANES, rows):
+            for k in range(_S):
+                c = r * _S + k
+                value = operand.of(x[i64(c)], 1) if c < channels else tirx.const(0, "uint8")
+                t.buffer_store(self.xs, value, [i64(k * self.rows + r)])
+        if rows < self.rows:
+            with t.serial(i64(self.rows - rows)) as r:
+                for k in range(_S):
+                    t.buffer_store(self.xs, tirx.const(0, "uint8"), [i64(k * self.rows + rows) + r])
+
+    def _ask(self, mb: Expr) -> None:
+        """Ask for what a block of filters reads besides its codes, too little at a time to be foreseen."""
+        bases = self.units.slices * _S * _S * LANES
+        words = 4 * LANES if self.layer.out == "i32" else BLOCK_BYTES
+        for buffer, step, size in ((self.bases, bases, bases), (self.qp, BLOCK_BYTES, words)):
+            with t.serial(i64(-(-size // _LINE))) as line:
+                prefetch(buffer, mb * i64(step) + line * i64(_LINE))
 
     def _filters(self, y: Buffer, which: Expr, half: Expr) -> None:
         """Sums of the filters of one unit, without bias."""
