@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from sd_tvm._tvm import te, tirx
+from sd_tvm._tvm import ir_builder, te, tirx
 from sd_tvm.layers import LANES, PACKED_LANES, ActDType, ConvLayer, blocks16, packed_width
-from sd_tvm.schedules.ops.tir import ACT_RANGE, Expr, Tensor, const, dims, finish, i64
+from sd_tvm.schedules.ops.tir import ACT_RANGE, Expr, Tensor, const, dims, finish, i64, mark_layer
 from sd_tvm.schedules.ops.weight import weight_operands, weight_stage
 from sd_tvm.weights.tensor import WeightForm
 
 Shape = tuple[int, ...]
+#: TVM's pattern kind "opaque": FuseOps leaves functions alone that are no blocks.
+_OPAQUE = 8
 
 
 def _nchw(shape: Shape) -> tuple[int, int, int, int]:
@@ -31,14 +34,25 @@ def _at(tensor: Tensor, rank: int, n: Expr, c: Expr, y: Expr, x: Expr) -> Expr:
     return tensor[n, c, y, x] if rank == 4 else tensor[n, c]
 
 
-def _quantize_stage(x: Tensor, shape: Shape, scale: Expr, zero_point: Expr, dtype: ActDType) -> Tensor:
-    lo, hi = (const(v, "float32") for v in ACT_RANGE[dtype])
+def _quantized(x: Expr, scale: Expr, zero_point: int, dtype: ActDType, lanes: int = 1) -> Expr:
+    """clip(rint(x / s) + z) of one value, or of ``lanes``."""
+
+    def every(value: Expr) -> Expr:
+        return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+    lo, hi = (every(const(v, "float32")) for v in ACT_RANGE[dtype])
+    q = tirx.nearbyint(x / every(scale)) + every(const(zero_point, "float32"))
+    clipped = tirx.min(tirx.max(q, lo), hi)
+    kinds = ("int32", dtype) if lanes == 1 else (f"int32x{lanes}", f"{dtype}x{lanes}")
+    return clipped.astype(kinds[0]).astype(kinds[1])
+
+
+def _quantize_stage(x: Tensor, shape: Shape, scale: Expr, zero_point: int, dtype: ActDType) -> Tensor:
     channels = shape[1]
 
     def body(n: Expr, cb: Expr, y: Expr, xx: Expr, ln: Expr) -> Expr:
         c = cb * i64(LANES) + ln
-        q = tirx.nearbyint(_at(x, len(shape), n, c, y, xx) / scale) + zero_point
-        q = tirx.min(tirx.max(q, lo), hi).astype("int32").astype(dtype)
+        q = _quantized(_at(x, len(shape), n, c, y, xx), scale, zero_point, dtype)
         if channels % LANES == 0:
             return q
         return tirx.if_then_else(c < i64(channels), q, const(0, dtype))
@@ -46,19 +60,42 @@ def _quantize_stage(x: Tensor, shape: Shape, scale: Expr, zero_point: Expr, dtyp
     return te.compute(dims(*blocked_shape(shape)), body, name="q")
 
 
+def _quantize_rows(shape: Shape, scale: float | None, zero_point: int, dtype: ActDType, symbol: str) -> Any:
+    """PrimFunc for whole blocks of (N, C): sixteen at a time, which LLVM would not find in the stage."""
+    t: Any = ir_builder.tirx
+    count = prod(shape)
+    with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
+        t.func_name(symbol)
+        x = t.arg("x", t.Buffer(dims(*shape), "float32"))
+        s = const(float(np.float32(scale)), "float32") if scale is not None else None
+        if s is None:
+            s = t.arg("scale", t.Buffer(dims(1), "float32"))[i64(0)]
+        out = t.arg("q", t.Buffer(dims(*blocked_shape(shape)), dtype))
+        with t.sblock("root"):  # which TVM expects of a function of one operand
+            source = t.decl_buffer((i64(count),), "float32", data=x.data)
+            result = t.decl_buffer((i64(count),), dtype, data=out.data)
+            with t.serial(i64(count // LANES)) as i:
+                at = tirx.Ramp(i * i64(LANES), i64(1), LANES)
+                t.buffer_store(result, _quantized(source[at], s, zero_point, dtype, LANES), [at])
+    return mark_layer(frame.get(), symbol).with_attr("op_pattern", _OPAQUE)
+
+
 def build_quantize(shape: Shape, scale: float, zero_point: int, dtype: ActDType, symbol: str) -> Any:
     """float32 (N, C[, H, W]) -> blocked 8 bit: clip(rint(x / s) + z). Operands: x, result."""
+    if len(shape) == 2 and shape[1] % LANES == 0:
+        return _quantize_rows(shape, scale, zero_point, dtype, symbol)
     x = te.placeholder(dims(*shape), "float32", name="x")
-    s, z = const(float(np.float32(scale)), "float32"), const(zero_point, "float32")
-    return finish([x, _quantize_stage(x, shape, s, z, dtype)], symbol)
+    s = const(float(np.float32(scale)), "float32")
+    return finish([x, _quantize_stage(x, shape, s, zero_point, dtype)], symbol)
 
 
 def build_quantize_dynamic(shape: Shape, zero_point: int, dtype: ActDType, symbol: str) -> Any:
     """As :func:`build_quantize`, the scale an operand. Operands: x, scale float32 (1,), result."""
+    if len(shape) == 2 and shape[1] % LANES == 0:
+        return _quantize_rows(shape, None, zero_point, dtype, symbol)
     x = te.placeholder(dims(*shape), "float32", name="x")
     scale = te.placeholder(dims(1), "float32", name="scale")
-    stage = _quantize_stage(x, shape, scale[i64(0)], const(zero_point, "float32"), dtype)
-    return finish([x, scale, stage], symbol)
+    return finish([x, scale, _quantize_stage(x, shape, scale[i64(0)], zero_point, dtype)], symbol)
 
 
 def _float_shape(tensor_of: Any, shape: Shape, name: str) -> Tensor:
