@@ -63,6 +63,9 @@ def _draw(rng: np.random.Generator, kernel: Kernel) -> ConvLayer:
         }
     if kernel.operation == "depthwise":
         cin = cout = groups = max(2, cin)
+    elif kernel.operation in ("conv", "conv8") and rng.random() < 0.4:  # of any width, of one or two channels
+        groups = int(pick(2, 7))
+        cin, cout = (groups * int(rng.choice([1, 2, 16, int(pick(1, 40))])) for _ in range(2))
     weight = (cout, cin // groups, *shape["kernel"])
     form, bases = _form(rng, kernel, RowGeometry(weight))
     return ConvLayer(

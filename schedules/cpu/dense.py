@@ -1,8 +1,9 @@
-"""Convolutions over all input channels with whole int16 weights, rebuilt once, when a module is compiled.
+"""Convolutions with whole int16 weights, rebuilt once, when a module is compiled.
 
 Every rebuilt weight fits int16 (:func:`~sd_tvm.schedules.ops.weight.weight_dtype` says when), so sums of
 pairs of int16 products are exact in int32 for every code, basis and activation. x becomes int16 on the way
-into a buffer that stays in a cache; a pair of its channels is broadcast to sixteen filters.
+into a buffer that stays in a cache; a pair of its channels is broadcast to sixteen filters. How groups lie
+says :mod:`sd_tvm.schedules.cpu.groups`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.groups import Window
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.pixels import Groups, even_groups, fill_padded, pixel_source, result_place
@@ -92,23 +94,32 @@ class Shape:
 
     @property
     def channels(self) -> int:
-        """Channels of a prepared pixel: an even number."""
-        return -(-self.layer.in_channels // _PAIR) * _PAIR
+        """Channels of a prepared pixel: an even number, whole blocks if there are groups."""
+        to = _PAIR if self.layer.groups == 1 else LANES
+        return -(-self.layer.in_channels // to) * to
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of channels that a filter meets."""
+        return -(-Window(self.layer).channels // _PAIR)
 
     @property
     def steps(self) -> int:
         """Pairs of channels and taps that are added."""
-        return prod(self.layer.kernel) * self.channels // _PAIR
+        return prod(self.layer.kernel) * self.pairs
 
 
-def pack_dense(weight: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
+def pack_dense(layer: ConvLayer, weight: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
     """int16 (MB, steps, 32): for a tap and a pair of channels, sixteen filters of two weights.
 
     Parameters
     ----------
+    layer
+        The layer.
     weight
-        Exact integers (M, C, KH, KW), all within int16.
+        Exact integers (M, C / groups, KH, KW), all within int16.
     """
+    weight = Window(layer).spread(weight)
     m, c, kh, kw = weight.shape
     padded = np.zeros((blocks16(m) * LANES, -(-c // _PAIR) * _PAIR, kh, kw), dtype=np.int16)
     padded[:m, :c] = weight
@@ -123,7 +134,7 @@ def build_dense(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
     Parameters
     ----------
     layer
-        ``groups`` is 1.
+        The layer.
     isa
         Instruction set.
     pixels
@@ -235,7 +246,7 @@ class _Dense:
         """Sixteen filters at ``size`` pixels, the first of them prepared at ``base``."""
         layer, shape, lanes32 = self.layer, self.shape, self.isa.words
         (kh, kw), (dh, dw) = layer.kernel, layer.dilation
-        per_tap = shape.channels // _PAIR
+        per_tap, base = shape.pairs, base + Window(layer).first(mb) * i64(LANES)
         words = Requantizer(self.qp, mb)
         acc = Registers(size * self.halves, "uint32", lanes32)
         for half in range(self.halves):

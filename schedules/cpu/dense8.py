@@ -1,7 +1,7 @@
-"""Convolutions over all input channels with int8 weights: four products of bytes are added at once.
+"""Convolutions with int8 weights: four products of bytes are added at once.
 
 x is read as it lies in memory, sixteen channels of a pixel side by side; four of them are broadcast to
-sixteen filters. Sums are exact modulo 2^32.
+sixteen filters. Sums are exact modulo 2^32. Groups are those of :mod:`sd_tvm.schedules.cpu.groups`.
 
 x is what the instruction set multiplies, unsigned or signed (:mod:`sd_tvm.schedules.cpu.operand`).
 """
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.groups import Window
 from sd_tvm.schedules.cpu.guard import guarded
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.operand import Operand
@@ -43,14 +44,17 @@ _QUAD = 4
 _QUADS = LANES // _QUAD
 
 
-def pack_dense8(weight: npt.NDArray[np.int32]) -> npt.NDArray[np.int8]:
+def pack_dense8(layer: ConvLayer, weight: npt.NDArray[np.int32]) -> npt.NDArray[np.int8]:
     """int8 (MB, KH*KW, quads, 64): sixteen filters of four channels.
 
     Parameters
     ----------
+    layer
+        The layer.
     weight
-        int8 values (M, C, KH, KW).
+        int8 values (M, C / groups, KH, KW).
     """
+    weight = Window(layer).spread(weight)
     m, c, kh, kw = weight.shape
     quads = -(-c // _QUAD)
     padded = np.zeros((blocks16(m) * LANES, quads * _QUAD, kh, kw), dtype=np.int8)
@@ -66,7 +70,7 @@ def build_dense8(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
     Parameters
     ----------
     layer
-        ``groups`` is 1.
+        The layer.
     isa
         Instruction set, one that adds four products at once.
     pixels
@@ -82,7 +86,8 @@ class _Dense8:
         self.layer, self.isa, self.operand = layer, isa, Operand(layer, isa.operand)
         self.halves = LANES // isa.words
         self.cbs, self.mbs = blocks16(layer.in_channels), blocks16(layer.out_channels)
-        self.quads = -(-layer.in_channels // _QUAD)
+        self.window = Window(layer)
+        self.quads = -(-self.window.channels // _QUAD)
         pointwise = layer.kernel == (1, 1) and not any(layer.padding)
         #: Whether the images of the batch are one pixel each and count as pixels.
         self.flat_batch = pointwise and prod(layer.in_hw) == 1
@@ -177,6 +182,7 @@ class _Dense8:
             for i in range(len(offsets)):
                 acc[i * self.halves + h] = bias
         tap_bytes = self.quads * LANES * _QUAD
+        base = base + self.window.first(mb) * i64(self.channels)
         with t.serial(i64(kh)) as ky, t.serial(i64(kw)) as kx:
             at = bind(base + ky * i64(dh * self.plane.width) + kx * i64(dw))
             w = bind(((mb * i64(kh) + ky) * i64(kw) + kx) * i64(tap_bytes))

@@ -47,7 +47,7 @@ class Kernel:
     ----------
     operation
         ``gemv``: a dense layer at one pixel, from the codes. ``taps``: a kernel of several columns, from the
-        codes. ``conv``: all input channels, any kernel size, rebuilt int16 weights; ``conv8``: the same with
+        codes. ``conv``: any groups and kernel size, rebuilt int16 weights; ``conv8``: the same with
         int8 weights. ``sparse``: only the kept rows of N:16, rebuilt. ``depthwise``: one input channel a
         filter, rebuilt int16 weights.
     patterns
@@ -176,12 +176,12 @@ def _fits_int16(layer: ConvLayer) -> str:
     return f"rebuilt weights may reach {worst}" if worst > _INT16_MAX else ""
 
 
-def _all_channels(_: Kernel, layer: ConvLayer) -> str:
-    return "grouped" if layer.groups != 1 else _fits_int16(layer)
+def _whole16(kernel: Kernel, layer: ConvLayer) -> str:
+    return _whole8(kernel, layer) or _fits_int16(layer)
 
 
-def _no_groups(_: Kernel, layer: ConvLayer) -> str:
-    return "grouped" if layer.groups != 1 else ""
+def _whole8(_: Kernel, layer: ConvLayer) -> str:
+    return "depthwise" if 1 < layer.groups == layer.in_channels == layer.out_channels else ""
 
 
 def _kept_rows(_: Kernel, layer: ConvLayer) -> str:
@@ -238,7 +238,8 @@ def _pack_sparse(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list
 
 def _pack_dense8(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
     weight = weight_of(layer, operands)
-    return [pack_dense8(weight.integer()), _shifted(Operand(layer, kernel.isa.operand), weight, operands[-1])]
+    operand = Operand(layer, kernel.isa.operand)
+    return [pack_dense8(layer, weight.integer()), _shifted(operand, weight, operands[-1])]
 
 
 def _shifted(operand: Operand, weight: Weight, words: Array) -> Array:
@@ -247,11 +248,11 @@ def _shifted(operand: Operand, weight: Weight, words: Array) -> Array:
 
 
 def _rebuilt(
-    pack: Callable[[npt.NDArray[np.int32]], Array],
+    pack: Callable[[ConvLayer, npt.NDArray[np.int32]], Array],
 ) -> Callable[[Kernel, ConvLayer, Sequence[Array]], list[Array]]:
     def packed(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
         weight = weight_of(layer, operands).integer()
-        return [pack(weight), quantisation_block(operands[-1], layer.out_dtype)]
+        return [pack(layer, weight), quantisation_block(operands[-1], layer.out_dtype)]
 
     return packed
 
@@ -264,7 +265,7 @@ _OPERATIONS: dict[Operation, _Operation] = {
     "depthwise": _Operation(
         _channel_each,
         lambda k, layer, symbol: build_depthwise(layer, k.isa, k.tile, symbol),
-        _rebuilt(pack_depthwise),
+        _rebuilt(lambda _, weight: pack_depthwise(weight)),
     ),
     "taps": _Operation(
         _columns, lambda k, layer, symbol: build_taps(layer, k.isa, k.tile, symbol), _pack_taps, cost.columns
@@ -276,10 +277,10 @@ _OPERATIONS: dict[Operation, _Operation] = {
         cost.kept,
     ),
     "conv8": _Operation(
-        _no_groups, lambda k, layer, symbol: build_dense8(layer, k.isa, k.tile, symbol), _pack_dense8
+        _whole8, lambda k, layer, symbol: build_dense8(layer, k.isa, k.tile, symbol), _pack_dense8
     ),
     "conv": _Operation(
-        _all_channels,
+        _whole16,
         lambda k, layer, symbol: build_dense(layer, k.isa, k.tile, symbol),
         _rebuilt(pack_dense),
         cost.rebuilt,

@@ -112,16 +112,18 @@ def test_instruction_sets_of_targets(target: dict[str, object], names: list[str]
 def test_choice() -> None:
     dense = ConvLayer("d", 1, 96, (1, 1), 32, (1, 1), form=WeightForm("4:16"), n_bases=32)
     grouped = ConvLayer("g", 1, 32, (4, 4), 32, (3, 3), groups=2)
+    packed = replace(grouped, packed_input=True)
     best, _ = choose(dense, ISAS)
     assert best is not None
     assert (best.operation, best.isa) == ("gemv", AVX512_VNNI)
     second, _ = choose(dense, [AVX2])
     assert second is not None
     assert (second.operation, second.isa) == ("gemv", AVX2)
-    kernel, why = choose(grouped, ISAS)
+    kernel, why = choose(packed, ISAS)
     assert kernel is None
-    assert "depthwise: not depthwise" in why
-    assert "conv: grouped" in why
+    assert "conv: its input is packed for the accelerator" in why
+    groups = [choose(case, [AVX512_VNNI])[0] for case in (grouped, replace(grouped, groups=32), dense)]
+    assert [k and k.operation for k in groups] == ["conv8", "depthwise", "gemv"]
     conv = ConvLayer("c", 1, 64, (4, 4), 32, (3, 3), form=WeightForm("4:16"), n_bases=32)
     sliced = replace(conv, form=WeightForm("4:16", basis_kind="slice", slice_rows=16), n_bases=32 * 12)
     picked = [choose(case, ISAS)[0] for case in (conv, sliced, replace(conv, in_channels=2))]
