@@ -39,7 +39,7 @@ def _draw(rng: np.random.Generator, kernel: Kernel) -> ConvLayer:
     zero = int(pick(*layergen.RANGE[dtypes[0]]))
     shape: dict[str, Any] = {"batch": 1, "in_hw": (1, 1), "kernel": (1, 1)}
     cin, cout, groups = int(pick(1, 60)), int(pick(1, 60)), 1
-    if kernel.operation == "gemv":
+    if kernel.operation in ("gemv", "shiftadd"):
         cin = int(pick(1, 700))
     else:
         shape = {

@@ -8,7 +8,7 @@ out.
 
 from __future__ import annotations
 
-from math import prod
+from math import inf, prod
 
 from sd_tvm.layers import ConvLayer
 from sd_tvm.schedules.cpu.gemv import chain
@@ -27,6 +27,11 @@ _CODES = 11 / 9
 def none(_: ConvLayer, __: Isa) -> float:
     """A kernel that has no rival."""
     return 0.0
+
+
+def never(_: ConvLayer, __: Isa) -> float:
+    """``shiftadd``: measured, not used."""
+    return inf
 
 
 def rebuilt(layer: ConvLayer, _: Isa) -> float:

@@ -188,16 +188,30 @@ def build_gemv(layer: ConvLayer, isa: Isa, symbol: str) -> Any:
     symbol
         Name of the function.
     """
-    return _Gemv(layer, isa).build(symbol)
+    return Gemv(layer, isa, Units(layer, isa)).build(symbol)
 
 
-class _Gemv:
-    def __init__(self, layer: ConvLayer, isa: Isa) -> None:
-        self.layer, self.isa, self.units = layer, isa, Units(layer, isa)
+class Gemv:
+    """Builds the kernel, statement by statement.
+
+    Parameters
+    ----------
+    layer, isa
+        As for :func:`build_gemv`.
+    units
+        How codes lie in memory.
+    """
+
+    #: Tables of 16 bytes that codes are looked up in.
+    tables = 1
+
+    def __init__(self, layer: ConvLayer, isa: Isa, units: Units) -> None:
+        self.layer, self.isa, self.units = layer, isa, units
         self.rows = self.units.blocks * ROWS_PER_BLOCK
         self.mbs = blocks16(layer.out_channels)
 
     def build(self, symbol: str) -> Any:
+        """The PrimFunc."""
         layer, units, mbs = self.layer, self.units, self.mbs
         cbs = blocks16(layer.in_channels)
         kind = stored(layer.out, layer.out_dtype)
@@ -208,7 +222,7 @@ class _Gemv:
             shape = (mbs, units.halves, units.count, units.bytes)
             codes = t.arg("codes", t.Buffer(dims(*shape), "uint8"))
             bases = t.arg("bases", t.Buffer(dims(*basis_shape), "int8"))
-            table = t.arg("table", t.Buffer(dims(LANES), "int8"))
+            table = t.arg("table", t.Buffer(dims(self.tables * LANES), "int8"))
             qp = t.arg("qp", t.Buffer(dims(mbs, BLOCK_BYTES), "uint8"))
             out = t.arg("out", t.Buffer(dims(1, mbs, 1, 1, LANES), kind))
             self.codes = flat(codes, mbs * units.halves * units.count * units.bytes, "uint8")
@@ -219,7 +233,9 @@ class _Gemv:
                 with t.serial(i64(_AHEAD // 2 // _LINE)) as line:
                     prefetch(self.codes, line * i64(_LINE))
                 self._planes(flat(x, cbs * LANES, layer.in_dtype))
-                self.table = bind(repeat(load(table, i64(0), LANES), LANES, self.isa.width // LANES))
+                lanes = self.isa.width // LANES
+                each = [load(table, i64(i * LANES), LANES) for i in range(self.tables)]
+                self.looked = [bind(repeat(value, LANES, lanes)) for value in each]
                 with filters(mbs, layer.macs) as mb:
                     self._ask(mb + i64(_BLOCKS_AHEAD))
                     y = scratch(LANES, "uint32")
@@ -267,14 +283,14 @@ class _Gemv:
         for s in range(units.slices):
             sums.clear()
             first, count = units.range_of(s)
-            self._units(sums, which * i64(units.count) + i64(first), i64(first), count)
+            self.add_units(sums, which * i64(units.count) + i64(first), i64(first), count)
             for i in range(_S * _S):
                 at = ((which * i64(units.slices) + i64(s)) * i64(_S * _S) + i64(i)) * i64(n)
                 basis = as_type(load(self.bases, at, n).astype(f"int32x{n}"), f"uint32x{n}")
                 result[0] = result[0] + basis * sums[i]
         store(y, half * i64(n), result[0], n)
 
-    def _units(self, sums: Registers, at: Expr, unit: Expr, count: int) -> None:
+    def add_units(self, sums: Registers, at: Expr, unit: Expr, count: int) -> None:
         """Add ``count`` units; ``at`` counts units in memory, ``unit`` those of a filter."""
         if self.isa.dot:
             with t.serial(i64(count)) as j:
@@ -310,6 +326,16 @@ class _Gemv:
 
     def _products(self, at: Expr, unit: Expr) -> list[tuple[Expr, Expr]]:
         """The nine pairs (x of t, code k) of a unit, in the order (k, t)."""
+        xs, nibbles = self.picked(at, unit)
+        codes = [bind(self.looked_up(0, n)) for n in nibbles]
+        return [(xs[i % _S], codes[i // _S]) for i in range(_S * _S)]
+
+    def looked_up(self, table: int, nibbles: Expr) -> Expr:
+        """Entries of a table at nibbles, a byte each."""
+        return self.isa.lookup(self.looked[table], as_type(nibbles, f"int8x{self.isa.width}"))
+
+    def picked(self, at: Expr, unit: Expr) -> tuple[list[Expr], list[Expr]]:
+        """(bytes of x of each t, nibbles of each k) of a unit."""
         units, lanes = self.units, self.isa.width
         indexed = units.form.indexed
         first = bind(at * i64(units.bytes))
@@ -317,7 +343,6 @@ class _Gemv:
             prefetch(self.codes, first + i64(_AHEAD + line))
         nibbles = self._nibbles(first)
         index = nibbles.pop(0) if indexed else None
-        codes = [bind(self.isa.lookup(self.table, as_type(n, f"int8x{lanes}"))) for n in nibbles]
         xs = []
         for k in range(_S):
             base = i64(k * self.rows)
@@ -334,7 +359,7 @@ class _Gemv:
                 xs.append(bind(pick(sides, [i + lanes * (i % _SLOTS // 2) for i in range(lanes)])))
                 continue
             xs.append(bind(self._picked(at, index, size)))
-        return [(xs[i % _S], codes[i // _S]) for i in range(_S * _S)]
+        return xs, nibbles
 
     def _picked(self, at: Expr, index: Expr, size: int) -> Expr:
         """Bytes of ``size`` bytes of x from ``at`` on, repeated, at the rows' indices."""

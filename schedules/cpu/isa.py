@@ -86,6 +86,10 @@ class Isa(ABC):
         Without ``dot`` only. Bytes of ``x`` are of type :attr:`operand`.
         """
 
+    @abstractmethod
+    def shift_left(self, x: Expr, count: Expr) -> Expr:
+        """uint32: each lane by its own count; 0 from 32 on. Of x86 only."""
+
     def add16(self, a: Expr, b: Expr) -> Expr:
         """Sums of int16, in the order written: LLVM gathers plain sums first, in registers that it lacks."""
         lanes = self.width // 2
@@ -119,6 +123,11 @@ class X86(Isa):
         """As :meth:`Isa.add_quads8`."""
         return _call(f"uint32x{self.words}", "llvm.x86.avx512.vpdpbusd.512", total, x, signed)
 
+    def shift_left(self, x: Expr, count: Expr) -> Expr:
+        """As :meth:`Isa.shift_left`."""
+        name = {32: "llvm.x86.avx2.psllv.d.256", 64: "llvm.x86.avx512.psllv.d.512"}[self.width]
+        return _call(f"uint32x{self.words}", name, x, count)
+
 
 class Neon(Isa):
     """AArch64's 16 bytes, with the dot product of ARMv8.2."""
@@ -139,6 +148,10 @@ class Neon(Isa):
     def add_low16(self, total: Expr, a: Expr, b: Expr) -> Expr:
         """As :meth:`Isa.add_low16`."""
         return self._add_every_other(total, a, b, 0)
+
+    def shift_left(self, x: Expr, count: Expr) -> Expr:
+        """As :meth:`Isa.shift_left`."""
+        raise NotImplementedError("no kernel here shifts")
 
     def _add_every_other(self, total: Expr, a: Expr, b: Expr, first: int) -> Expr:
         lanes = range(first, 2 * self.words, 2)

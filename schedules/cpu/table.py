@@ -24,6 +24,7 @@ from sd_tvm.schedules.cpu.gemv import Units, build_gemv, pack_bases, pack_codes
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, NEON_DOT, Isa
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.requant import quantisation_block
+from sd_tvm.schedules.cpu.shiftadd import ShiftUnits, build_shift_add, shifts
 from sd_tvm.schedules.cpu.sparse import BYTES, build_sparse, pack_sparse
 from sd_tvm.schedules.cpu.taps import TapUnits, build_taps, pack_taps, pack_transforms
 from sd_tvm.weights.packing import unpack_raw, unpack_sd
@@ -32,7 +33,7 @@ from sd_tvm.weights.tensor import SDWeight, Weight
 from sd_tvm.weights.verify import array_names
 
 Array = npt.NDArray[Any]
-Operation = Literal["gemv", "gemm", "depthwise", "taps", "sparse", "conv8", "conv"]
+Operation = Literal["gemv", "shiftadd", "gemm", "depthwise", "taps", "sparse", "conv8", "conv"]
 _INT32_MAX, _INT16_MAX, _INT8_BASIS = 2**31 - 1, 2**15 - 1, 128
 #: Pattern of a row for a weight that is not in SD form.
 RAW = "int8"
@@ -46,10 +47,10 @@ class Kernel:
     Attributes
     ----------
     operation
-        ``gemv``: a dense layer at one pixel, from the codes. ``taps``: a kernel of several columns, from the
-        codes. ``conv``: any groups and kernel size, rebuilt int16 weights; ``conv8``: the same with
-        int8 weights. ``sparse``: only the kept rows of N:16, rebuilt. ``depthwise``: one input channel a
-        filter, rebuilt int16 weights.
+        ``gemv``: a dense layer at one pixel, from the codes; ``shiftadd``: the same by shifts.
+        ``taps``: a kernel of several columns, from the codes. ``conv``: any groups and kernel size, rebuilt
+        int16 weights; ``conv8``: the same with int8 weights. ``sparse``: only the kept rows of N:16,
+        rebuilt. ``depthwise``: one input channel a filter, rebuilt int16 weights.
     patterns
         Patterns of the weight, ``int8`` for a raw one.
     max_code
@@ -202,6 +203,8 @@ def _pack_gemv(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> l
     weight = weight_of(layer, operands)
     assert isinstance(weight, SDWeight)
     units, table = Units(layer, kernel.isa), operands[2]
+    if kernel.operation == "shiftadd":
+        units, table = ShiftUnits(layer, kernel.isa), shifts(units.form.table).view(np.int8).reshape(-1)
     return [
         pack_codes(units, operands[0]),
         pack_bases(units, weight),
@@ -259,6 +262,9 @@ def _rebuilt(
 
 _OPERATIONS: dict[Operation, _Operation] = {
     "gemv": _Operation(_one_pixel, lambda k, layer, symbol: build_gemv(layer, k.isa, symbol), _pack_gemv),
+    "shiftadd": _Operation(
+        _one_pixel, lambda k, layer, symbol: build_shift_add(layer, k.isa, symbol), _pack_gemv, cost.never
+    ),
     "gemm": _Operation(
         _pixels, lambda k, layer, symbol: build_gemm(layer, k.isa, k.tile, symbol), _pack_gemm, cost.pixels
     ),
@@ -296,6 +302,8 @@ _ANY = (RAW, *_N16, "shared")
 KERNELS: tuple[Kernel, ...] = (
     *(Kernel("gemv", (p,), 64, _BASES, (16, 4), 1, AVX512_VNNI) for p in _N16),
     *(Kernel("gemv", (p,), 64, _BASES, (8, 4), 1, AVX2) for p in _N16),
+    Kernel("shiftadd", _N16, 64, _BASES, (16, 4), 1, AVX512_VNNI),
+    Kernel("shiftadd", _N16, 64, _BASES, (8, 4), 1, AVX2),
     Kernel("gemm", _KEPT, 64, _BASES, (16, 4), 3, AVX512_VNNI),
     Kernel("depthwise", _ANY, 64, (), (16, 1), 8, AVX512_VNNI),
     Kernel("depthwise", _ANY, 64, (), (16, 1), 5, AVX2),

@@ -26,7 +26,7 @@ from sd_tvm.schedules.cpu.guard import AARCH64_BITS, FEATURE_BITS, guarded
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, ISAS, NEON_DOT, Isa, available
 from sd_tvm.schedules.cpu.laid import LaidTaps
 from sd_tvm.schedules.cpu.operand import Operand
-from sd_tvm.schedules.cpu.table import KERNELS, Kernel, choose
+from sd_tvm.schedules.cpu.table import KERNELS, Kernel, choose, ranked
 from sd_tvm.schedules.cpu.taps import TapUnits
 from sd_tvm.schedules.cpu.vec import i64, t
 from sd_tvm.weights.tensor import WeightForm
@@ -129,6 +129,17 @@ def test_choice() -> None:
     picked = [choose(case, ISAS)[0] for case in (conv, sliced, replace(conv, in_channels=2))]
     assert [k and k.operation for k in picked] == ["taps", "sparse", "conv"]
     assert choose(dense, []) == (None, "the target has none of avx2, avx512vnni, neondot")
+
+
+@pytest.mark.parametrize("isa", [AVX512_VNNI, AVX2], ids=lambda isa: isa.name)
+def test_shifts_instead_of_products(isa: Isa) -> None:
+    """``shiftadd`` multiplies by no code, and is never the estimate's choice."""
+    layer = ConvLayer("d", 1, 96, (1, 1), 32, (1, 1), form=WeightForm("4:16"), n_bases=32)
+    kernel = ranked(layer, isa)[-1]
+    assert kernel.operation == "shiftadd"
+    code = cases.compiled(kernel, layer).mod.inspect_source("s")
+    assert "vpsllvd" in code
+    assert not [name for name in ("vpmadd", "vpdp", "vpmullw") if name in code]
 
 
 def test_code_for_another_processor_refuses_to_run() -> None:
