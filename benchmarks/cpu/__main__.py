@@ -19,7 +19,7 @@ for _variable in ("OMP_NUM_THREADS", "TVM_NUM_THREADS"):
 from sd_tvm.bench.machine import machine, versions  # noqa: E402
 from sd_tvm.bench.roof import MemoryRoof, arithmetic_roofs  # noqa: E402
 from sd_tvm.bench.turns import Flush, threads  # noqa: E402
-from sd_tvm.errors import SDError, UnsupportedCPUError  # noqa: E402
+from sd_tvm.errors import OptionError, SDError, UnsupportedCPUError  # noqa: E402
 
 from .avx2 import bits, check, device  # noqa: E402
 from .compare import disagreements  # noqa: E402
@@ -27,6 +27,8 @@ from .page import write  # noqa: E402
 from .suite import Row, run  # noqa: E402
 from .workloads import host_isas, workloads  # noqa: E402
 
+#: Of the JSON.
+SCHEMA = 2
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 #: Instruction sets that the peers can be restricted to.
 RESTRICTED = ("avx2",)
@@ -34,9 +36,9 @@ RESTRICTED = ("avx2",)
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="times that a row's turns are taken")
-    parser.add_argument("--turns", type=int, default=7, help="interleaved turns of a row in a round")
-    parser.add_argument("--seconds", type=float, default=20, help="longest time of a row's turns in a round")
+    parser.add_argument("--rounds", type=int, default=5, help="times that a row's turns are taken")
+    parser.add_argument("--turns", type=int, default=5, help="interleaved turns of a row in a round")
+    parser.add_argument("--seconds", type=float, default=15, help="longest time of a row's turns in a round")
     parser.add_argument(
         "--only", default="", help="rows whose name contains this; the others stay as they were"
     )
@@ -63,8 +65,12 @@ def main(arguments: Sequence[str]) -> int:
     parts = ["cpu", options.isa, "" if threads() == 1 else f"{threads()}-threads"]
     name = "-".join(p for p in parts if p)
     path = options.results / f"{name}.json"
-    known = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    if not options.no_measuring:
+    if options.no_measuring:
+        known = _read(path)
+    else:
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if known.get("schema_version") != SCHEMA:
+            known = {"rows": []}
         if options.isa and not device.active():
             environment = device.prepare(options.cache)
             os.execve(sys.executable, [sys.executable, "-m", str(__package__), *arguments], environment)
@@ -72,9 +78,27 @@ def main(arguments: Sequence[str]) -> int:
     if not options.no_measuring or options.compare is None:
         write(known, options.results, name)
     if options.compare is not None:
-        count, found = disagreements(known, json.loads(options.compare.read_text()))
+        count, found = disagreements(known, _read(options.compare))
         print("\n".join([*found, f"{len(found)} of {count} ratios are further apart than their spread"]))
     return 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Document of a run.
+
+    Raises
+    ------
+    OptionError
+        If its schema is another one.
+    """
+    document: dict[str, Any] = json.loads(path.read_text())
+    if document.get("schema_version") != SCHEMA:
+        raise OptionError(
+            f"{path}: schema {document.get('schema_version')}",
+            expected=f"schema {SCHEMA}",
+            fix="measure again",
+        )
+    return document
 
 
 def _measure(options: argparse.Namespace, isas: Any, known: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -84,7 +108,7 @@ def _measure(options: argparse.Namespace, isas: Any, known: dict[str, Any], path
     if not rows:
         options.error(f"--only {options.only!r} matches none of {', '.join(order)}")
     document: dict[str, Any] = {
-        "schema_version": 2,
+        "schema_version": SCHEMA,
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "machine": machine(),
         "threads": threads(),

@@ -50,7 +50,7 @@ def _weights(w: Array) -> Any:
     from openvino import opset13 as op
 
     m, k = w.shape
-    grouped = w.reshape(m, k // GROUP, GROUP)
+    grouped = np.ascontiguousarray(w).reshape(m, k // GROUP, GROUP)
     scale = np.maximum(np.abs(grouped).max(axis=2, keepdims=True) / 7, 1e-9).astype(np.float16)
     q = np.rint(grouped / scale.astype(np.float32)).clip(-7, 7).astype(np.int8)
     packed = (q[..., 0::2] & 15 | (q[..., 1::2] & 15) << 4).astype(np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any
@@ -37,6 +37,8 @@ class Net:
         Labels that have a row whose kernels were chosen by time, too.
     int4
         Whether peers have weights of 4 bits for it: most of its work is dense layers.
+    like
+        The same network with another batch, whose ranges and compressed weights this one takes.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Net:
     calibration: Callable[[], list[Array]]
     tuned: tuple[str, ...] = ()
     int4: bool = False
+    like: Net | None = None
 
     @cached_property
     def macs(self) -> int:
@@ -132,33 +135,41 @@ def _noise(*shape: int) -> Callable[[], list[Array]]:
     return lambda: list(np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32))
 
 
+def _batch(net: Net, n: int, *, tuned: bool = False) -> Net:
+    """The same network with n inputs."""
+    return replace(
+        net,
+        name=net.name.replace("batch 1", f"batch {n}"),
+        key=f"{net.key.removesuffix('-1')}-{n}",
+        shape=(n, *net.shape[1:]),
+        tuned=net.tuned if tuned else (),
+        like=net,
+    )
+
+
 def networks() -> list[Net]:
     """All of them."""
     twenty = {"SD 20x": _sibling("training.recipes").RECIPES["resnet20"]["4:16, first stage 8:16"]}
     dense, sparse = Recipe.named("default"), Recipe.named("sd-4:16")
     both = {"SD 16:16": dense, "SD 4:16": sparse}
+    image, digit = _noise(1, 3, 224, 224), _noise(1, 1, 28, 28)
+    lite = Net(
+        "EfficientNet-Lite0 batch 1", "efficientnet-1", _efficientnet, both, (1, 3, 224, 224), _demo_images,
+        tuple(both),
+    )  # fmt: skip
+    small = Net("ResNet-20 batch 1", "resnet20-1", _resnet20, twenty, (1, 1, 28, 28), digit, tuple(twenty))
     return [
-        *(
-            Net(
-                f"EfficientNet-Lite0 batch {n}", f"efficientnet-{n}", _efficientnet, both,
-                (n, 3, 224, 224), _demo_images, tuple(both) if n == 1 else (),
-            )
-            for n in (1, 8)
-        ),
-        *(
-            Net(
-                f"ResNet-20 batch {n}", f"resnet20-{n}", _resnet20, twenty,
-                (n, 1, 28, 28), _noise(1, 1, 28, 28), tuple(twenty),
-            )
-            for n in (1, 32)
-        ),
+        lite,
+        _batch(lite, 8),
+        small,
+        _batch(small, 32, tuned=True),
         Net(
             "ResNet-50 batch 1, random weights", "resnet50-1", _resnet50, {"SD 4:16": sparse},
-            (1, 3, 224, 224), _noise(1, 3, 224, 224),
+            (1, 3, 224, 224), image,
         ),
         Net(
             "VGG16 batch 1, random weights", "vgg16-1", _vgg16, {"SD 4:16": sparse},
-            (1, 3, 224, 224), _noise(1, 3, 224, 224),
+            (1, 3, 224, 224), image,
         ),
         Net(
             "MiniLM-L6 sequence 128", "minilm", _minilm, {"SD 4:16": sparse},

@@ -43,22 +43,16 @@ class Row:
     seconds: dict[str, float] = field(default_factory=lambda: {"building": 0.0, "turns": 0.0})
 
     def build(self) -> None:
-        """Make the contestants; those of an earlier round keep their times and get new memory.
-
-        A network is built once: its compilation takes minutes.
-        """
-        if self.ours and self.workload.family == "network":
+        """Make the contestants, once: they stay in memory until the last round."""
+        if self.ours:
             return
         start = time.monotonic()
-        for c in (*self.ours, *self.peers):
-            c.call = _gone
-        gc.collect()
         mine, others = self.workload.build()
-        own, broken = gather(mine)
+        self.ours, broken = gather(mine)
         if broken:
             raise RuntimeError(f"{self.workload.key}: {broken}")
-        found, self.missing = gather(others)
-        self.ours, self.peers = _renewed(self.ours, own), _renewed(self.peers, found)
+        self.peers, self.missing = gather(others)
+        gc.collect()
         self.seconds["building"] += time.monotonic() - start
 
     def measure(self, turns: int, seconds: float, flush: Flush) -> None:
@@ -68,13 +62,6 @@ class Row:
         self.turns.append(take_turns([*self.ours, *self.peers], turns, cold, seconds=seconds))
         self.loads.append(os.getloadavg()[0])
         self.seconds["turns"] += time.monotonic() - start
-
-    def release(self) -> None:
-        """Give a layer's memory back; it is built again for the next round."""
-        if self.workload.family != "network":
-            for c in (*self.ours, *self.peers):
-                c.call = _gone
-            gc.collect()
 
     def document(self) -> dict[str, Any]:
         """JSON of the row."""
@@ -126,19 +113,4 @@ def run(
             before()
             row.measure(turns, seconds, flush)
             after(row)
-            row.release()
             yield number, row
-
-
-def _gone() -> object:
-    raise RuntimeError("a contestant of an earlier round")
-
-
-def _renewed(known: list[Contestant], fresh: list[Contestant]) -> list[Contestant]:
-    """The known contestants with the fresh ones' code."""
-    if not known:
-        return fresh
-    calls = {c.name: c.call for c in fresh}
-    for c in known:
-        c.call = calls[c.name]
-    return known

@@ -14,6 +14,7 @@ from sd_tvm.bench.contestant import Contestant, Maker
 from sd_tvm.bench.module import build_module
 from sd_tvm.layers import ConvLayer
 from sd_tvm.schedules.cpu.isa import ISAS, Isa, features_of
+from sd_tvm.weights.tensor import Weight
 
 from . import ours, peers
 from .networks import Net, networks
@@ -94,18 +95,38 @@ def _conv(m: int, c: int, size: int, kernel: int, patterns: tuple[str, ...], isa
 def _calibrated(net: Net) -> Any:
     from sd_tvm.frontends import load_model
     from sd_tvm.relay_passes import Calibrate
+    from sd_tvm.relay_passes.calibrate import activation_qparams, with_activations
     from sd_tvm.relay_passes.pipeline import simplify
 
     mod = tvm.transform.Sequential(simplify())(load_model(net.build(), net.example))
-    whole = [np.repeat(x, net.shape[0], axis=0) for x in net.calibration()]
-    return Calibrate(whole)(mod)
+    if net.like is not None:
+        return with_activations(mod, activation_qparams(_calibrated(net.like)))
+    return Calibrate(net.calibration())(mod)
+
+
+@cache
+def _weights(net: Net, label: str) -> dict[str, Weight]:
+    """Fitted weights by the name of the layer."""
+    from sd_tvm.relay_passes._fit import fit_layer
+    from sd_tvm.relay_passes._weights import weighted_layers
+
+    if net.like is not None:
+        return _weights(net.like, label)
+    recipe = net.recipes[label]
+    layers = weighted_layers(_calibrated(net))
+    plans = recipe.plan([layer.info for layer in layers])
+    return {
+        layer.info.name: fit_layer(layer, plans[layer.info.name], recipe, None)
+        for layer in layers
+        if plans[layer.info.name].kind != "skip"
+    }
 
 
 @cache
 def _integer(net: Net, label: str) -> Any:
     from sd_tvm.relay_passes import Decompose, Partition
 
-    return Partition()(Decompose(net.recipes[label])(_calibrated(net)))
+    return Partition()(Decompose(weights=_weights(net, label))(_calibrated(net)))
 
 
 #: Candidates that are timed for a layer of a tuned row.
