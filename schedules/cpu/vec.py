@@ -49,7 +49,7 @@ def prefetch(buffer: Buffer, index: Expr) -> None:
     A request to the first cache would hold one of the few places for its misses, which loads need.
     """
     address = tirx.call_intrin("handle", "tirx.address_of", buffer[index])
-    t.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, 0, 3, 1))
+    t.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, 0, 2, 1))
 
 
 def repeat(value: Expr, lanes: int, times: int) -> Expr:
