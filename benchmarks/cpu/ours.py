@@ -15,6 +15,8 @@ from sd_tvm.numerics.fixedpoint import quantize_multiplier
 from sd_tvm.numerics.qp import pack_qp
 from sd_tvm.relay_passes._rewrite import const
 from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.table import KERNELS, RAW, Kernel
+from sd_tvm.schedules.cpu.tuning import KernelTuning
 from sd_tvm.schedules.ops import build_dequantize_acc, build_primfunc, build_quantize
 from sd_tvm.weights.packing import pack_raw, pack_sd
 from sd_tvm.weights.tensor import ROWS_KEPT, RawWeight, SDWeight, WeightForm
@@ -107,7 +109,33 @@ def _bare(func: Any) -> Any:
     return func.without_attr("global_symbol")
 
 
-def build_layer(layer: ConvLayer, isa: Isa, rng: np.random.Generator) -> Built:
+class Operation(KernelTuning):
+    """The row of the table that computes a layer by a certain operation.
+
+    Parameters
+    ----------
+    operation
+        As the table names it.
+    """
+
+    def __init__(self, operation: str) -> None:
+        super().__init__()
+        self.operation = operation
+
+    def kernel(self, layer: ConvLayer, isas: Any, target: Any, operands: Any) -> Kernel | None:
+        """The first row of the operation; None if it has none for this layer."""
+        del target, operands
+        rows = [k for k in KERNELS if k.operation == self.operation and k.isa in isas]
+        form = RAW if layer.form is None else layer.form.pattern
+        return next((k for k in rows if form in k.patterns), None)
+
+
+SHIFTS = Operation("shiftadd")
+
+
+def build_layer(
+    layer: ConvLayer, isa: Isa, rng: np.random.Generator, tuning: KernelTuning | None = None
+) -> Built:
     """A layer with random weights, compiled for an instruction set."""
     mod, example = layer_module(layer, rng)
-    return build_module(mod, (example,), isa.target)
+    return build_module(mod, (example,), isa.target, tuning)

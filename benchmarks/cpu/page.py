@@ -58,7 +58,6 @@ registers that only AVX-512 has; the latter again during the turns of every row.
 MISSING = """
 ## What is missing here
 
-- A pure shift-add kernel has no row.
 - Bars say *not measured* where this run had no time for the row; the driver has them all.
 - NEON: no machine to measure on. Its kernels are exact in an emulator, and nothing is known of their speed.
 - Peers that are not here. ggml: only its source can be installed. Tuned TVM float32: unscheduled, the

@@ -14,6 +14,7 @@ from sd_tvm.bench.contestant import Contestant, Maker
 from sd_tvm.bench.module import build_module
 from sd_tvm.layers import ConvLayer
 from sd_tvm.schedules.cpu.isa import ISAS, Isa, features_of
+from sd_tvm.schedules.cpu.tuning import KernelTuning
 from sd_tvm.weights.tensor import Weight
 
 from . import ours, peers
@@ -62,12 +63,28 @@ def _ours(layer: ConvLayer, pattern: str, isa: Isa) -> Contestant:
     return Contestant(f"{label}, {isa.name}", "ours", built.call, built.weight_bytes, built.kernel)
 
 
-def _makers(layer: ConvLayer, patterns: tuple[str, ...], isas: Isas) -> dict[str, Maker]:
-    return {f"{p} {isa.name}": (lambda p=p, isa=isa: _ours(layer, p, isa)) for p in patterns for isa in isas}
+def _by_shifts(layer: ConvLayer, pattern: str, isa: Isa) -> Contestant:
+    built = ours.build_layer(ours.with_form(layer, pattern), isa, np.random.default_rng(0), ours.SHIFTS)
+    name = f"SD {pattern} by shifts, {isa.name}"
+    return Contestant(name, "ours", built.call, built.weight_bytes, built.kernel)
+
+
+def _makers(
+    layer: ConvLayer, patterns: tuple[str, ...], isas: Isas, shifts: tuple[str, ...] = ()
+) -> dict[str, Maker]:
+    made: dict[str, Maker] = {
+        f"{p} {isa.name}": (lambda p=p, isa=isa: _ours(layer, p, isa)) for p in patterns for isa in isas
+    }
+    return made | {
+        f"{p} {isa.name} by shifts": (lambda p=p, isa=isa: _by_shifts(layer, p, isa))
+        for p in shifts
+        for isa in isas
+    }
 
 
 def _dense(m: int, k: int, batch: int, patterns: tuple[str, ...], isas: Isas) -> Workload:
     layer = ConvLayer("layer", batch, k, (1, 1), m, (1, 1), in_zero_point=128, out="i32")
+    shifts = ("4:16",) if (m, k, batch) == (4096, 4096, 1) else ()
     family = "gemv" if batch == 1 else "gemm"
     key = f"{family} {m}x{k}" + ("" if batch == 1 else f" batch {batch}")
     return Workload(
@@ -75,7 +92,7 @@ def _dense(m: int, k: int, batch: int, patterns: tuple[str, ...], isas: Isas) ->
         family,
         batch == 1,
         lambda: layer.macs,
-        lambda: (_makers(layer, patterns, isas), peers.dense(m, k, batch, np.random.default_rng(1))),
+        lambda: (_makers(layer, patterns, isas, shifts), peers.dense(m, k, batch, np.random.default_rng(1))),
     )
 
 
@@ -134,7 +151,8 @@ _TRIED = 4
 
 
 def _ours_net(net: Net, label: str, isa: Isa, tune: int = 0) -> Contestant:
-    built = build_module(_integer(net, label), (net.example,), isa.target, tune)
+    tuning = KernelTuning(tune=tune) if tune else None
+    built = build_module(_integer(net, label), (net.example,), isa.target, tuning)
     name = f"{label}, {isa.name}" + (", tuned" if tune else "")
     return Contestant(name, "ours", built.call, built.weight_bytes)
 

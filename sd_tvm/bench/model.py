@@ -132,13 +132,15 @@ def _ours(
     from sd_tvm._tvm import tvm
     from sd_tvm.bench.module import build_module
     from sd_tvm.execute import read_module
+    from sd_tvm.schedules.cpu.tuning import KernelTuning
 
     mod = read_module(source, example_inputs)
     mod = _integer(mod, tuple(_example(p.ty, i) for i, p in enumerate(mod["main"].params)), recipe)
     examples = tuple(_example(p.ty, i) for i, p in enumerate(mod["main"].params))
     host = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")()
     target = {"kind": "llvm", "mcpu": host}
-    built = build_module(mod, examples, target, tune, lambda done, total: report("tune", done, total))
+    tuning = KernelTuning(tune=tune, progress=lambda i, n: report("tune", i, n)) if tune else None
+    built = build_module(mod, examples, target, tuning)
     name = "sd-tvm" + (", tuned" if tune else "")
     return Contestant(name, "ours", built.call, built.weight_bytes, built.kernel), examples
 

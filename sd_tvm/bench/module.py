@@ -33,11 +33,7 @@ class Built:
 
 
 def build_module(
-    mod: Any,
-    examples: tuple[Any, ...],
-    target: Any,
-    tune: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    mod: Any, examples: tuple[Any, ...], target: Any, tuning: KernelTuning | None = None
 ) -> Built:
     """Compile a partitioned module.
 
@@ -49,11 +45,11 @@ def build_module(
         Its inputs.
     target
         TVM target or its dictionary.
-    tune, progress
-        Candidates timed for a layer (:class:`~sd_tvm.schedules.cpu.tuning.KernelTuning`); 0: none.
+    tuning
+        Which kernels it gets; None: the estimate's.
     """
     target = tvm.target.Target(target)
-    lower: Any = LowerToCPU(target, KernelTuning(tune=tune, progress=progress) if tune else None)
+    lower: Any = LowerToCPU(target, tuning)
     lowered = lower(mod)
     nbytes = _constant_bytes(lowered)
     kernels = [f.attrs[KERNEL_ATTR] for _, f in lowered.functions_items() if KERNEL_ATTR in f.attrs]
