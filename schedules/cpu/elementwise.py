@@ -8,7 +8,7 @@ from typing import Any
 from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, AddLayer, RequantLayer, blocks16
 from sd_tvm.schedules.cpu.requant import Words
-from sd_tvm.schedules.cpu.vec import Buffer, Expr, bind, flat, i64, load, splat, store, t
+from sd_tvm.schedules.cpu.vec import Buffer, Expr, aligned_stack, bind, flat, i64, load, splat, store, t
 from sd_tvm.schedules.ops.tir import dims, mark_layer
 
 
@@ -37,7 +37,7 @@ def build_elementwise(layer: AddLayer | RequantLayer, symbol: str) -> Any:
         xs = [flat(x, count, dtype) for x, (_, dtype, _) in zip(inputs, sides, strict=True)]
         flat_qp, result = flat(qp, 4 * rows, "int32"), flat(out, count, layer.out_dtype)
         words = [Words.uniform(flat_qp, i, layer.out_dtype) for i in range(rows)]
-        with t.serial(i64(count // LANES)) as i:
+        with aligned_stack(), t.serial(i64(count // LANES)) as i:
             at = bind(i * i64(LANES))
             wide = [_wide(x, at, zero) for x, (_, _, zero) in zip(xs, sides, strict=True)]
             total = words[0].scaled(wide[0]) + words[1].scaled(wide[1]) if rows > 1 else wide[0]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sd_tvm._tvm import tirx
-from sd_tvm.schedules.cpu.vec import t
+from sd_tvm.schedules.cpu.vec import aligned_stack, t
 
 #: Kind of the error that code raises: :class:`sd_tvm.errors.UnsupportedCPUError`.
 ERROR_KIND = "sd_tvm.UnsupportedCPUError"
@@ -153,7 +153,8 @@ def guarded(features: Iterable[str], what: str, platform: str = "x86_64") -> Ite
     """
     wanted = sorted(f for f in features if f in QUESTIONS[platform])
     if not wanted:
-        yield
+        with aligned_stack():
+            yield
         return
     conditions: list[Any] = []
     for word, mask in sorted(masks(wanted, platform).items()):
@@ -169,5 +170,6 @@ def guarded(features: Iterable[str], what: str, platform: str = "x86_64") -> Ite
     with (
         t.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", _IR[platform]),
         t.Assert(tirx.all(*conditions), [message], error_kind=ERROR_KIND),
+        aligned_stack(),
     ):
         yield

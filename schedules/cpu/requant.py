@@ -59,10 +59,10 @@ def quantisation_block(
 
 @dataclass(frozen=True)
 class Words:
-    """What sixteen lanes are scaled and clipped with; M0 as its even and its odd lanes, in int64x8."""
+    """What sixteen lanes are scaled and clipped with, int32x16 each; of M0 the odd lanes are there twice."""
 
     left: Expr
-    m0_even: Expr
+    m0: Expr
     m0_odd: Expr
     shift: Expr
     some: Expr
@@ -75,7 +75,7 @@ class Words:
     def of(cls, m0: Expr, left: Expr, shift: Expr, some: Expr, clip: tuple[Expr, Expr, Expr]) -> Words:
         """Of int32x16 vectors: M0, shift left, shift right less one or 0, shift right > 0, limits."""
         minus = bind(splat(0, "int32", LANES) - some)
-        return cls(left, bind(_even(m0)), bind(_odd(m0)), shift, some, minus, *clip)
+        return cls(left, bind(m0), bind(_odd(m0)), shift, some, minus, *clip)
 
     @classmethod
     def uniform(cls, words: Buffer, row: int, dtype: str) -> Words:
@@ -117,22 +117,25 @@ class Words:
 
 
 def _even(x: Expr) -> Expr:
-    """Even lanes of int32x16 as int64x8; in a product LLVM needs no instruction for it (vpmuldq)."""
+    """Even lanes of int32x16 as int64x8; in a product LLVM needs no instruction for it (vpmuldq).
+
+    Only there where it sees both factors made so: not if one of them was bound outside of a loop.
+    """
     half = splat(32, "int64", LANES // 2)
     return tirx.shift_right(tirx.shift_left(as_type(x, f"int64x{LANES // 2}"), half), half)
 
 
 def _odd(x: Expr) -> Expr:
-    """Odd lanes of int32x16 as int64x8."""
-    return tirx.shift_right(as_type(x, f"int64x{LANES // 2}"), splat(32, "int64", LANES // 2))
+    """Odd lanes of int32x16 in the place of the even ones."""
+    return pick([x], [i | 1 for i in range(LANES)])
 
 
 def _high_product(x: Expr, w: Words) -> Expr:
     """(x * M0 + 2^30) >> 31 of int32x16."""
     lanes = LANES // 2
     rounding = splat(1 << 30, "int64", lanes)
-    even = tirx.shift_right(_even(x) * w.m0_even + rounding, splat(31, "int64", lanes))
-    odd = tirx.shift_left(_odd(x) * w.m0_odd + rounding, splat(1, "int64", lanes))
+    even = tirx.shift_right(_even(x) * _even(w.m0) + rounding, splat(31, "int64", lanes))
+    odd = tirx.shift_left(_even(bind(_odd(x))) * _even(w.m0_odd) + rounding, splat(1, "int64", lanes))
     pair = [bind(as_type(v, f"int32x{LANES}")) for v in (even, odd)]
     return pick(pair, [i + LANES * (i % 2) for i in range(LANES)])
 

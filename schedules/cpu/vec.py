@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,20 @@ def bind(value: Expr) -> Expr:
     return t.Bind(value)
 
 
+@contextmanager
+def aligned_stack() -> Iterator[None]:
+    """Make LLVM align the stack of a function to a cache line; for all of its body.
+
+    LLVM spills vectors after it has decided on the alignment, and by itself decides on 16 bytes: every other
+    vector then crosses a cache line, or not, as the caller's stack happens to lie. What is prefetched here
+    (nothing of use) cannot be kept in a register; the second time keeps TVM from giving its place away.
+    """
+    line = t.alloc_buffer((1,), "uint32x16")
+    prefetch(line, 0)
+    yield
+    prefetch(line, 0)
+
+
 class Registers:
     """Vectors that live in registers.
 
@@ -118,9 +133,15 @@ class Registers:
             self[i] = self._zero
 
 
-def filters(count: int, macs: int) -> Any:
+@contextmanager
+def filters(count: int, macs: int) -> Iterator[Expr]:
     """Loop over blocks of filters: on all threads of TVM's pool if the layer has work enough for that."""
-    return t.parallel(i64(count)) if macs >= PARALLEL_MACS and count > 1 else t.serial(i64(count))
+    threads = macs >= PARALLEL_MACS and count > 1
+    with (
+        t.parallel(i64(count)) if threads else t.serial(i64(count)) as block,
+        aligned_stack() if threads else nullcontext(),  # with threads the body is its own function
+    ):
+        yield block
 
 
 def scratch(count: int, dtype: str) -> Buffer:
