@@ -1,7 +1,8 @@
 """Depthwise convolutions (one input channel a filter) with whole int16 weights, sixteen filters at a time.
 
-Channels lie side by side in memory, so nothing is broadcast: x is widened to int32 as it is read, and one
-product of int16 pairs, whose second halves are zero or meet zero, multiplies without the slow 32-bit product.
+Channels lie side by side in memory, so nothing is broadcast: pixels of two rows of the window are read with
+their channels in turn, widened to int16, and multiplied in pairs. A last odd row is widened to int32: the
+second half of each pair meets zero.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sd_tvm.schedules.cpu.vec import (
     flat,
     i64,
     load,
+    pick,
     scratch,
     splat,
     store,
@@ -37,8 +39,8 @@ from sd_tvm.schedules.cpu.vec import (
 from sd_tvm.schedules.ops.tir import dims, mark_layer
 
 
-def pack_depthwise(weight: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """int32 (MB, KH*KW, 16): the low half of each word is a weight, the high half zero.
+def pack_depthwise(weight: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
+    """int16 (MB, pairs of rows * KW, 16, 2): weights of two rows of the kernel; a last odd row beside zeros.
 
     Parameters
     ----------
@@ -46,9 +48,11 @@ def pack_depthwise(weight: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         Exact integers (M, 1, KH, KW), all within int16.
     """
     m, _, kh, kw = weight.shape
-    padded = np.zeros((blocks16(m) * LANES, kh * kw), dtype=np.int32)
-    padded[:m] = weight.reshape(m, -1) & 0xFFFF
-    return np.ascontiguousarray(padded.reshape(-1, LANES, kh * kw).transpose(0, 2, 1))
+    pairs = -(-kh // 2)
+    padded = np.zeros((blocks16(m) * LANES, 2 * pairs, kw), dtype=np.int16)
+    padded[:m, :kh] = weight[:, 0]
+    shaped = padded.reshape(-1, LANES, pairs, 2, kw).transpose(0, 2, 4, 1, 3)
+    return np.ascontiguousarray(shaped.reshape(-1, pairs * kw, LANES, 2))
 
 
 def build_depthwise(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
@@ -77,7 +81,7 @@ class _Depthwise:
 
     def build(self, symbol: str) -> Any:
         layer = self.layer
-        mbs, taps = blocks16(layer.out_channels), prod(layer.kernel)
+        mbs, taps = blocks16(layer.out_channels), -(-layer.kernel[0] // 2) * layer.kernel[1]
         x_shape = (layer.batch, mbs, *layer.in_hw, LANES)
         out_shape = (layer.batch, mbs, *layer.out_hw, LANES)
         kind = stored(layer.out, layer.out_dtype)
@@ -85,11 +89,11 @@ class _Depthwise:
         with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
             t.func_name(symbol)
             x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
-            w = t.arg("w", t.Buffer(dims(mbs, taps, LANES), "int32"))
+            w = t.arg("w", t.Buffer(dims(mbs, taps, LANES, 2), "int16"))
             qp = t.arg("qp", t.Buffer(dims(mbs, BLOCK_BYTES), "uint8"))
             out = t.arg("out", t.Buffer(dims(*out_shape), kind))
             xs = flat(x, prod(x_shape), layer.in_dtype)
-            self.w = flat(w, mbs * taps * LANES, "int32")
+            self.w = flat(w, mbs * taps * LANES * 2, "int16")
             self.qp = flat(qp, mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
             with (
@@ -137,24 +141,43 @@ class _Depthwise:
         for p in range(size):
             for kx in range(kw):
                 readers.setdefault(p * sw + kx * dw, []).append((p, kx))
-        with t.serial(i64(kh)) as ky:
-            row = base + (oy * i64(sh) + ky * i64(dh)) * i64(self.plane.width) + ox * i64(sw)
-            at = bind(row * i64(LANES))
-            tap = bind((mb * i64(kh) + ky) * i64(kw * LANES))
+        first = bind(base + oy * i64(sh * self.plane.width) + ox * i64(sw))
+        row = dh * self.plane.width
+        weights_of = bind(mb * i64(-(-kh // 2) * kw * LANES))
+
+        def rows(pair: Expr, count: int) -> None:
+            at = bind((first + pair * i64(2 * row)) * i64(LANES))
+            places = [at + i64(r * row * LANES) for r in range(count)]
+            tap = bind(weights_of + pair * i64(kw * LANES))
             for h in range(halves):
                 weights = [bind(self._weight(tap, kx, h)) for kx in range(kw)]
                 for column, uses in sorted(readers.items()):
-                    value = load(source, at + i64(column * LANES + h * words32), words32)
-                    value = bind(as_type(value.astype(f"int32x{words32}"), f"int16x{2 * words32}"))
+                    value = self._values(source, [v + i64(column * LANES + h * words32) for v in places])
                     for p, kx in uses:
                         i = p * halves + h
-                        acc[i] = self.isa.add_low16(acc[i], value, weights[kx])
+                        acc[i] = (self.isa.add_pairs16 if count > 1 else self.isa.add_low16)(
+                            acc[i], value, weights[kx]
+                        )
+
+        if kh > 1:
+            with t.serial(i64(kh // 2)) as pair:
+                rows(pair, 2)
+        if kh % 2:
+            rows(i64(kh // 2), 1)
         for p in range(size):
             total = bind(concat([acc[p * halves + h] for h in range(halves)], words32))
             place = (image * i64(oh) + oy) * i64(ow) + ox + i64(p)
             store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
 
+    def _values(self, source: Buffer, places: list[Expr]) -> Expr:
+        """int16 of one pixel of one or two rows: channels of both in turn, or each beside its upper half."""
+        words = self.isa.words
+        rows = [load(source, at, words) for at in places]
+        if len(rows) == 1:
+            return bind(as_type(rows[0].astype(f"int32x{words}"), f"int16x{2 * words}"))
+        both = pick([bind(r) for r in rows], [i // 2 + words * (i % 2) for i in range(2 * words)])
+        return bind(both.astype(f"int16x{2 * words}"))
+
     def _weight(self, tap: Expr, kx: int, half: int) -> Expr:
         words = self.isa.words
-        value = load(self.w, tap + i64(kx * LANES + half * words), words)
-        return as_type(value, f"int16x{2 * words}")
+        return load(self.w, (tap + i64(kx * LANES + half * words)) * i64(2), 2 * words)
