@@ -90,7 +90,7 @@ def _efficientnet() -> Any:
 def _demo_images() -> list[Array]:
     from sd_tvm.models import efficientnet_lite0
 
-    return [np.reshape(x, (1, 3, 224, 224)) for x in efficientnet_lite0.calibration_images(8)]
+    return [np.reshape(x, (1, 3, 224, 224)) for x in efficientnet_lite0.calibration_images(2)]
 
 
 def _resnet20() -> Any:
@@ -131,8 +131,8 @@ def _minilm() -> Any:
 
 
 def _noise(*shape: int) -> Callable[[], list[Array]]:
-    """Four random inputs."""
-    return lambda: list(np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32))
+    """Two random inputs."""
+    return lambda: list(np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32))
 
 
 def _batch(net: Net, n: int, *, tuned: bool = False) -> Net:

@@ -14,7 +14,7 @@ from sd_tvm.bench.contestant import Contestant, Maker
 from sd_tvm.bench.module import build_module
 from sd_tvm.layers import ConvLayer
 from sd_tvm.schedules.cpu.isa import ISAS, Isa, features_of
-from sd_tvm.schedules.cpu.tuning import KernelTuning
+from sd_tvm.schedules.cpu.tuning import KernelDatabase, KernelTuning
 from sd_tvm.weights.tensor import Weight
 
 from . import ours, peers
@@ -148,10 +148,12 @@ def _integer(net: Net, label: str) -> Any:
 
 #: Candidates that are timed for a layer of a tuned row.
 _TRIED = 4
+#: What was found: layers that two rows have are timed once.
+_TUNED = KernelDatabase()
 
 
 def _ours_net(net: Net, label: str, isa: Isa, tune: int = 0) -> Contestant:
-    tuning = KernelTuning(tune=tune) if tune else None
+    tuning = KernelTuning(_TUNED, tune) if tune else None
     built = build_module(_integer(net, label), (net.example,), isa.target, tuning)
     name = f"{label}, {isa.name}" + (", tuned" if tune else "")
     return Contestant(name, "ours", built.call, built.weight_bytes)

@@ -137,6 +137,7 @@ def _ours(
     mod = read_module(source, example_inputs)
     mod = _integer(mod, tuple(_example(p.ty, i) for i, p in enumerate(mod["main"].params)), recipe)
     examples = tuple(_example(p.ty, i) for i, p in enumerate(mod["main"].params))
+    tvm.get_global_func("runtime.config_threadpool")(1, threads())  # without it, as many as the machine has
     host = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")()
     target = {"kind": "llvm", "mcpu": host}
     tuning = KernelTuning(tune=tune, progress=lambda i, n: report("tune", i, n)) if tune else None
