@@ -23,7 +23,7 @@ def unknown_operator(where: str, op: str) -> UnsupportedModelError:
     like = get_close_matches(op, OPERATORS, n=3)
     hint = f"; similar ones: {', '.join(like)}" if like else ""
     fix = "rewrite it in Relay with operators that are known, and save the module again"
-    if op.startswith("dyn."):
+    if op.startswith("dyn.") or op in ("argwhere", "unique"):
         return dynamic(f"{where}: {op}")
     if op.startswith(("nn.contrib_", "device_copy", "vm.", "memory.")) or "layout_transform" in op:
         fix = "save the module before it is optimised for a target (AlterOpLayout and later passes)"

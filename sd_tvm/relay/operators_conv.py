@@ -33,6 +33,14 @@ _CONV1D_ATTRS = {
     "data_layout": text("NCW"),
     "kernel_layout": text("OIW"),
 }
+_CONV3D_ATTRS = {
+    **CONV2D_ATTRS,
+    "strides": ref((1, 1, 1)),
+    "padding": ref((0, 0, 0)),
+    "dilation": ref((1, 1, 1)),
+    "data_layout": text("NCDHW"),
+    "kernel_layout": text("OIDHW"),
+}
 DENSE_ATTRS = {"units": ref(None), "out_dtype": dtype()}
 BATCH_MATMUL_ATTRS = {"out_dtype": dtype(), "transpose_a": flag(False), "transpose_b": flag(False)}
 
@@ -166,6 +174,15 @@ def _conv1d(s: Site) -> Expr:
     )
 
 
+def _conv3d(s: Site) -> Expr:
+    if s.attr("data_layout") != "NCDHW" or s.attr("out_layout") not in ("", "NCDHW"):
+        raise s.fail(f"layout {s.attr('data_layout')!r}", "NCDHW", "transpose in Relay")
+    data, weight = operand_types(s, s[0], kernel_in(s, s[1], s.attr("kernel_layout"), "OIDHW"))
+    return relax.op.nn.conv3d(
+        data, weight, per_axis(s, "strides", 3), padding(s, 3), per_axis(s, "dilation", 3), s.attr("groups")
+    )
+
+
 def swapped(s: Site, value: Expr) -> Expr:
     """The last two axes exchanged."""
     rank = len(s.shape(value))
@@ -202,6 +219,7 @@ ROWS: tuple[Operator, ...] = (
     Operator("nn.conv2d", _conv2d, CONV2D_ATTRS, weights=(1,)),
     Operator("nn.conv2d_transpose", _conv2d_transpose, TRANSPOSE2D_ATTRS, weights=(1,)),
     Operator("nn.conv1d", _conv1d, _CONV1D_ATTRS, weights=(1,)),
+    Operator("nn.conv3d", _conv3d, _CONV3D_ATTRS, weights=(1,)),
     Operator("nn.dense", _matmul(False, True), DENSE_ATTRS, weights=(1,)),
     Operator("nn.matmul", _matmul(), {**DENSE_ATTRS, **BATCH_MATMUL_ATTRS}),
     Operator("nn.batch_matmul", _matmul(), BATCH_MATMUL_ATTRS),

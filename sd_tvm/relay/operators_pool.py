@@ -11,6 +11,9 @@ from sd_tvm.relay.attrs import Attr, flag, ref, text
 from sd_tvm.relay.operators_conv import data_in, data_out, padding, per_axis
 from sd_tvm.relay.site import Expr, Operator, Site
 
+#: Layouts with one axis and with three axes of pixels; two may be NHWC as well.
+_LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
+
 
 def _attrs(n: int, average: bool) -> dict[str, Attr]:
     return {
@@ -18,7 +21,7 @@ def _attrs(n: int, average: bool) -> dict[str, Attr]:
         "strides": ref((1,) * n),
         "dilation": ref((1,) * n),
         "padding": ref((0,) * n),
-        "layout": text("NCHW" if n == 2 else "NCW"),
+        "layout": text(_LAYOUTS[n]),
         "out_layout": text(""),
         "ceil_mode": flag(False),
         **({"count_include_pad": flag(False)} if average else {}),
@@ -48,13 +51,19 @@ def _avg_pool2d(s: Site) -> Expr:
     return data_out(s, _average(s, data_in(s, 0, "layout")), "layout")
 
 
-def _pool1d(function: Any) -> Any:
+def _pool(function: Any, n: int) -> Any:
     def build(s: Site) -> Expr:
-        if s.attr("layout") != "NCW":
-            raise s.fail(f"layout {s.attr('layout')!r}", "NCW", "transpose in Relay")
-        return function(s[0], **_options(s, 1))
+        if s.attr("layout") != _LAYOUTS[n]:
+            raise s.fail(f"layout {s.attr('layout')!r}", _LAYOUTS[n], "transpose in Relay")
+        return function(s[0], **_options(s, n))
 
     return build
+
+
+def _adaptive_avg_pool3d(s: Site) -> Expr:
+    if s.attr("layout") != _LAYOUTS[3]:
+        raise s.fail(f"layout {s.attr('layout')!r}", _LAYOUTS[3], "transpose in Relay")
+    return relax.op.nn.adaptive_avg_pool3d(s[0], s.ints("output_size") or s.shape(0)[2:])
 
 
 def _integer_average(s: Site, data: Expr) -> Expr:
@@ -124,8 +133,11 @@ def _adaptive(average: bool) -> Any:
 ROWS: tuple[Operator, ...] = (
     Operator("nn.max_pool2d", _max_pool2d, _attrs(2, False)),
     Operator("nn.avg_pool2d", _avg_pool2d, _attrs(2, True)),
-    Operator("nn.max_pool1d", _pool1d(relax.op.nn.max_pool1d), _attrs(1, False)),
-    Operator("nn.avg_pool1d", _pool1d(relax.op.nn.avg_pool1d), _attrs(1, True)),
+    Operator("nn.max_pool1d", _pool(relax.op.nn.max_pool1d, 1), _attrs(1, False)),
+    Operator("nn.avg_pool1d", _pool(relax.op.nn.avg_pool1d, 1), _attrs(1, True)),
+    Operator("nn.max_pool3d", _pool(relax.op.nn.max_pool3d, 3), _attrs(3, False)),
+    Operator("nn.avg_pool3d", _pool(relax.op.nn.avg_pool3d, 3), _attrs(3, True)),
+    Operator("nn.adaptive_avg_pool3d", _adaptive_avg_pool3d, {**_ADAPTIVE, "layout": text(_LAYOUTS[3])}),
     Operator("nn.global_avg_pool2d", _global(True), _GLOBAL),
     Operator("nn.global_max_pool2d", _global(False), _GLOBAL),
     Operator("nn.adaptive_avg_pool2d", _adaptive(True), _ADAPTIVE),

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from relay_import.relayfiles import array, cases
 
 import sd_tvm
 import sd_tvm.relay
 from sd_tvm.errors import UnsupportedModelError
+from sd_tvm.relay import GraphModule
 
 Array = Any
 
@@ -20,7 +23,8 @@ def overlap(a: Array, b: Array) -> float:
     """Intersection over union of two boxes (x0, y0, x1, y1)."""
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
     inside = float(np.prod(np.maximum(high - low, 0)))
-    return inside / (float(np.prod(a[2:] - a[:2])) + float(np.prod(b[2:] - b[:2])) - inside)
+    both = float(np.prod(a[2:] - a[:2])) + float(np.prod(b[2:] - b[:2])) - inside
+    return inside / both if both > 0 else 0.0
 
 
 def suppress(
@@ -92,6 +96,35 @@ def test_detector_runs_on_the_accelerator(tmp_path: Path) -> None:
     for label in (0, 1):  # the best box of a class; among the others, order and overlaps may change
         best, wanted = (rows[rows[:, 0] == label][0] for rows in (found, expected))
         assert np.abs(best - wanted).max() < 0.05
+
+
+SUPPRESS = """def @main(%x: Tensor[(2, 9, 6), float32], %n: Tensor[(2), int32], %i: Tensor[(2, 9), int32]) {
+  %0 = vision.non_max_suppression(%x, %n, %i, 3, 0.4f, top_k=7);
+  %0.0
+}"""
+
+
+@pytest.fixture(scope="module")
+def suppression() -> GraphModule:
+    return sd_tvm.relay.build(SUPPRESS, target="llvm").module
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 2**32), st.tuples(st.integers(0, 9), st.integers(0, 9)))
+def test_any_boxes_are_suppressed_as_by_numpy(
+    suppression: GraphModule, seed: int, counts: tuple[int, int]
+) -> None:
+    """Equal scores, scores of zero and below, no boxes at all, boxes without area."""
+    r = np.random.default_rng(seed)
+    corners = np.sort(r.integers(0, 5, size=(2, 9, 2, 2)), axis=2).reshape(2, 9, 4)
+    labels, scores = r.integers(0, 2, size=(2, 9, 1)), r.integers(-1, 4, size=(2, 9, 1)) / 4
+    x = np.concatenate([labels, scores, corners], -1).astype("float32")
+    names = np.stack([r.permutation(9) for _ in range(2)]).astype("int32")
+    suppression.run(x=x, n=np.array(counts, "int32"), i=names)
+    found = suppression.get_output(0).numpy()
+    for image, count in enumerate(counts):
+        kept = suppress(x[image], count, 0.4, top=7, most=3)
+        np.testing.assert_array_equal(found[image], [*names[image][kept], *[-1] * (9 - len(kept))])
 
 
 def test_thresholds_without_meaning_are_refused() -> None:

@@ -23,6 +23,7 @@ import tvm
 from tvm import relay
 from tvm.contrib import graph_executor
 from tvm.relay import testing
+from tvm.relay.testing import resnet_3d
 
 TARGET = "llvm -mtriple=x86_64-linux-gnu"
 
@@ -41,6 +42,7 @@ def weight(name, shape):
 FULL = {
     "resnet18": lambda: testing.resnet.get_workload(num_layers=18),
     "resnet50": lambda: testing.resnet.get_workload(num_layers=50),
+    "resnet18-3d": lambda: resnet_3d.get_workload(num_layers=18),
     "mobilenet": lambda: testing.mobilenet.get_workload(),
     "mobilenet-nhwc": lambda: testing.mobilenet.get_workload(layout="NHWC"),
     "squeezenet": lambda: testing.squeezenet.get_workload(),

@@ -187,6 +187,18 @@ def _(r, x):
     )
 
 
+@case("nn.conv3d", x=(1, 4, 5, 6, 5))
+def _(r, x):
+    return relay.nn.conv3d(
+        x,
+        const(r.normal(size=(6, 4, 3, 3, 3))),
+        channels=6,
+        kernel_size=(3, 3, 3),
+        padding=(1, 1, 1),
+        strides=(1, 2, 2),
+    )
+
+
 @case("nn.conv2d_transpose", x=X)
 def _(r, x):
     return relay.nn.conv2d_transpose(
@@ -256,6 +268,12 @@ simple("nn.avg_pool2d-ceil", lambda x: relay.nn.avg_pool2d(x, ceil_mode=True, **
 simple("nn.avg_pool2d-int", lambda x: relay.nn.avg_pool2d(x, **P3), x=("int32", X))
 simple("nn.max_pool1d", lambda x: relay.nn.max_pool1d(x, (3,), (2,)), x=(1, 4, 9))
 simple("nn.avg_pool1d", lambda x: relay.nn.avg_pool1d(x, (3,), (2,)), x=(1, 4, 9))
+P333 = {"pool_size": (3, 3, 3), "strides": (2, 2, 2)}
+CUBE = (1, 4, 5, 6, 5)
+simple("nn.max_pool3d", lambda x: relay.nn.max_pool3d(x, padding=(1, 1, 1), **P333), x=CUBE)
+simple("nn.avg_pool3d", lambda x: relay.nn.avg_pool3d(x, padding=(1, 1, 1), **P333), x=CUBE)
+simple("nn.adaptive_avg_pool3d", lambda x: relay.nn.adaptive_avg_pool3d(x, (1, 1, 1)), x=CUBE)
+simple("nn.adaptive_avg_pool3d-2", lambda x: relay.nn.adaptive_avg_pool3d(x, (2, 3, 2)), x=CUBE)
 simple("nn.adaptive_avg_pool2d", lambda x: relay.nn.adaptive_avg_pool2d(x, (1, 1)), x=X)
 simple("nn.adaptive_avg_pool2d-3x2", lambda x: relay.nn.adaptive_avg_pool2d(x, (3, 2)), x=X)
 simple("nn.adaptive_max_pool2d", lambda x: relay.nn.adaptive_max_pool2d(x, (3, 1)), x=X)
