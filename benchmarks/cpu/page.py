@@ -117,14 +117,11 @@ def write(document: dict[str, Any], folder: Path, name: str) -> None:
     """Write the page of a document of results, and its pictures."""
     rows = {row["key"]: row for row in document["rows"]}
     out = [_head(document), *_bars(rows)]
-    pictures = {
-        f"{name}-ratios.svg": ratio_bars(document["rows"]),
-        f"{name}-memory.svg": memory_roofline(document["rows"], document["memory roof"]),
-    }
-    for file, text in pictures.items():
-        (folder / file).write_text(text)
+    (folder / f"{name}-ratios.svg").write_text(ratio_bars(document["rows"]))
     out += [f"![The best peer's time over ours]({name}-ratios.svg)", ""]
-    out += [f"![Cold weights against memory]({name}-memory.svg)", ""]
+    if cold_rates(document["rows"]):
+        (folder / f"{name}-memory.svg").write_text(memory_roofline(document["rows"], document["memory roof"]))
+        out += [f"![Cold weights against memory]({name}-memory.svg)", ""]
     for row in document["rows"]:
         out += _row(row)
     if "restricted" in document:
