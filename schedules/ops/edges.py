@@ -16,6 +16,8 @@ from sd_tvm.weights.tensor import WeightForm
 Shape = tuple[int, ...]
 #: TVM's pattern kind "opaque": FuseOps leaves functions alone that are no blocks.
 _OPAQUE = 8
+#: An image of more channels is quantised by the stage, value by value.
+_FEW_CHANNELS = 4
 
 
 def _nchw(shape: Shape) -> tuple[int, int, int, int]:
@@ -60,10 +62,17 @@ def _quantize_stage(x: Tensor, shape: Shape, scale: Expr, zero_point: int, dtype
     return te.compute(dims(*blocked_shape(shape)), body, name="q")
 
 
-def _quantize_rows(shape: Shape, scale: float | None, zero_point: int, dtype: ActDType, symbol: str) -> Any:
-    """PrimFunc for whole blocks of (N, C): sixteen at a time, which LLVM would not find in the stage."""
+def _in_lanes(shape: Shape) -> bool:
+    """Whether :func:`_quantize_lanes` takes this shape: whole blocks of (N, C), or images of few channels."""
+    if len(shape) == 2:
+        return shape[1] % LANES == 0
+    return shape[1] <= _FEW_CHANNELS and prod(shape[2:]) % LANES == 0
+
+
+def _quantize_lanes(shape: Shape, scale: float | None, zero_point: int, dtype: ActDType, symbol: str) -> Any:
+    """PrimFunc that quantises sixteen values at a time, which LLVM would not find in the stage."""
     t: Any = ir_builder.tirx
-    count = prod(shape)
+    count, images = prod(shape), len(shape) == 4
     with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
         t.func_name(symbol)
         x = t.arg("x", t.Buffer(dims(*shape), "float32"))
@@ -73,17 +82,37 @@ def _quantize_rows(shape: Shape, scale: float | None, zero_point: int, dtype: Ac
         out = t.arg("q", t.Buffer(dims(*blocked_shape(shape)), dtype))
         with t.sblock("root"):  # which TVM expects of a function of one operand
             source = t.decl_buffer((i64(count),), "float32", data=x.data)
-            result = t.decl_buffer((i64(count),), dtype, data=out.data)
-            with t.serial(i64(count // LANES)) as i:
-                at = tirx.Ramp(i * i64(LANES), i64(1), LANES)
-                t.buffer_store(result, _quantized(source[at], s, zero_point, dtype, LANES), [at])
+            result = t.decl_buffer((i64(prod(blocked_shape(shape))),), dtype, data=out.data)
+
+            def sixteen(first: Expr) -> Expr:
+                value = source[tirx.Ramp(first, i64(1), LANES)]
+                return t.Bind(_quantized(value, s, zero_point, dtype, LANES))
+
+            if not images:
+                with t.serial(i64(count // LANES)) as i:
+                    at = i * i64(LANES)
+                    t.buffer_store(result, sixteen(at), [tirx.Ramp(at, i64(1), LANES)])
+            else:
+                n, channels, plane = shape[0], shape[1], prod(shape[2:])
+                with t.serial(i64(n)) as image, t.serial(i64(plane // LANES)) as i:
+                    pixel = i * i64(LANES)
+                    rows = [
+                        sixteen((image * i64(channels) + i64(c)) * i64(plane) + pixel)
+                        for c in range(channels)
+                    ]
+                    rows += [tirx.Broadcast(const(0, dtype), LANES)] * (_FEW_CHANNELS + 1 - channels)
+                    for p in range(LANES):  # sixteen lanes for each pixel, zeros beyond the channels
+                        lanes = [min(c, channels) * LANES + p for c in range(LANES)]
+                        value = tirx.Shuffle(rows, [tirx.IntImm("int32", lane) for lane in lanes])
+                        at = (image * i64(plane) + pixel + i64(p)) * i64(LANES)
+                        t.buffer_store(result, value, [tirx.Ramp(at, i64(1), LANES)])
     return mark_layer(frame.get(), symbol).with_attr("op_pattern", _OPAQUE)
 
 
 def build_quantize(shape: Shape, scale: float, zero_point: int, dtype: ActDType, symbol: str) -> Any:
     """float32 (N, C[, H, W]) -> blocked 8 bit: clip(rint(x / s) + z). Operands: x, result."""
-    if len(shape) == 2 and shape[1] % LANES == 0:
-        return _quantize_rows(shape, scale, zero_point, dtype, symbol)
+    if _in_lanes(shape):
+        return _quantize_lanes(shape, scale, zero_point, dtype, symbol)
     x = te.placeholder(dims(*shape), "float32", name="x")
     s = const(float(np.float32(scale)), "float32")
     return finish([x, _quantize_stage(x, shape, s, zero_point, dtype)], symbol)
@@ -91,8 +120,8 @@ def build_quantize(shape: Shape, scale: float, zero_point: int, dtype: ActDType,
 
 def build_quantize_dynamic(shape: Shape, zero_point: int, dtype: ActDType, symbol: str) -> Any:
     """As :func:`build_quantize`, the scale an operand. Operands: x, scale float32 (1,), result."""
-    if len(shape) == 2 and shape[1] % LANES == 0:
-        return _quantize_rows(shape, None, zero_point, dtype, symbol)
+    if _in_lanes(shape):
+        return _quantize_lanes(shape, None, zero_point, dtype, symbol)
     x = te.placeholder(dims(*shape), "float32", name="x")
     scale = te.placeholder(dims(1), "float32", name="scale")
     return finish([x, scale, _quantize_stage(x, shape, scale[i64(0)], zero_point, dtype)], symbol)

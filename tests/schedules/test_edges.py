@@ -13,7 +13,7 @@ from sd_tvm.schedules import ops
 from sd_tvm.schedules.ops import edges
 from sd_tvm.weights.tensor import WeightForm
 
-SHAPES = [(2, 20, 5, 6), (3, 40), (1, 16, 3, 3)]
+SHAPES = [(2, 20, 5, 6), (3, 40), (1, 16, 3, 3), (2, 48), (2, 3, 4, 8), (1, 1, 28, 28), (2, 4, 16, 2)]
 ACTS = [("uint8", 7), ("int8", -3)]
 SCALE = 0.05
 
