@@ -25,8 +25,8 @@ and out for us and QLinearConv. int4 and int2: MatMulNBits in blocks of 32, accu
 arithmetic); OpenVINO in groups of 128, activations as it decides (float32 on AVX2, 8 bit with VNNI).
 Every row is measured in {rounds} rounds, each after all rows had the one before ({minutes} minutes in all,
 compilation included). Ratios are the peer's time over ours turn by turn; a *range* holds the quartiles of all
-turns and the median of every round, and bars are held against its low end. Random weights, which no speed here
-depends on; EfficientNet-Lite0, ResNet-20 and MiniLM have their trained ones. Our rows, in bold, name the
+turns and the median of every round, and bars are held against its low end. Random weights, which no speed
+here depends on; EfficientNet-Lite0, ResNet-20 and MiniLM have their trained ones. Our rows, in bold, name the
 weight's form and the instruction set of our kernel. Ours are compiled for the least processor of the
 instruction set (x86-64-v3, x86-64-v4 with VNNI).
 
