@@ -6,14 +6,11 @@ Rows behind the last valid one are whatever was in memory in some of Relay's res
 from __future__ import annotations
 
 import numpy as np
+from registry import const
 from tvm import relay
 
 BOXES = ("boxes", (2, 9, 6))
 MAP = (1, 4, 6, 5)
-
-
-def const(value, dtype="float32"):
-    return relay.const(np.asarray(value, dtype=dtype))
 
 
 def before(count, n):
