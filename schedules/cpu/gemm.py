@@ -37,9 +37,11 @@ from sd_tvm.schedules.cpu.vec import (
     flat,
     i64,
     load,
+    plus,
     scratch,
     store,
     t,
+    times,
 )
 from sd_tvm.schedules.ops.tir import dims, mark_layer
 from sd_tvm.weights.rows import ROWS_PER_BLOCK
@@ -148,7 +150,7 @@ class _Gemm:
             at = (mb * i64(squares) + i64(i)) * i64(LANES) + i64(half * lanes)
             value = load(self.bases, at, lanes).astype(f"int32x{lanes}")
             basis = bind(as_type(value, f"uint32x{lanes}"))
-            totals = [total + basis * acc[j * squares + i] for j, total in enumerate(totals)]
+            totals = [plus(total, times(basis, acc[j * squares + i])) for j, total in enumerate(totals)]
         return [bind(total) for total in totals]
 
     def _step(self, acc: Registers, laid: Buffer, codes: Expr, at: Expr, step: Expr, size: int) -> None:

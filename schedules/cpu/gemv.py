@@ -37,12 +37,14 @@ from sd_tvm.schedules.cpu.vec import (
     load,
     part,
     pick,
+    plus,
     prefetch,
     repeat,
     scratch,
     splat,
     store,
     t,
+    times,
 )
 from sd_tvm.schedules.ops.tir import dims, mark_layer
 from sd_tvm.weights.packing import from_tiles
@@ -242,7 +244,7 @@ class Gemv:
                     with t.serial(i64(units.halves)) as half:
                         self._filters(y, bind(mb * i64(units.halves) + half), half)
                     words = Requantizer(self.qp, mb)
-                    total = bind(load(y, i64(0), LANES) + words.bias())
+                    total = bind(plus(load(y, i64(0), LANES), words.bias()))
                     store(self.out, mb * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
         return mark_layer(frame.get(), symbol, layer)
 
@@ -287,7 +289,7 @@ class Gemv:
             for i in range(_S * _S):
                 at = ((which * i64(units.slices) + i64(s)) * i64(_S * _S) + i64(i)) * i64(n)
                 basis = as_type(load(self.bases, at, n).astype(f"int32x{n}"), f"uint32x{n}")
-                result[0] = result[0] + basis * sums[i]
+                result[0] = plus(result[0], times(basis, sums[i]))
         store(y, half * i64(n), result[0], n)
 
     def add_units(self, sums: Registers, at: Expr, unit: Expr, count: int) -> None:
@@ -311,7 +313,7 @@ class Gemv:
         short.clear()
         with t.serial(i64(count)) as j:
             for i, (x, code) in enumerate(self._products(at + j, unit + j)):
-                short[i] = short[i] + self.isa.pairs8(x, code)
+                short[i] = plus(short[i], self.isa.pairs8(x, code))
         n = self.units.filters
         for i in range(_S * _S):
             if not self.units.apart:
@@ -322,7 +324,7 @@ class Gemv:
             for block in range(2):
                 eights = [part(value, 8 * (2 * e + block), 8) for e in range(n // 8)]
                 wide = concat(eights, 8).astype(f"int32x{n}")
-                sums[i] = sums[i] + as_type(wide, f"uint32x{n}")
+                sums[i] = plus(sums[i], as_type(wide, f"uint32x{n}"))
 
     def _products(self, at: Expr, unit: Expr) -> list[tuple[Expr, Expr]]:
         """The nine pairs (x of t, code k) of a unit, in the order (k, t)."""

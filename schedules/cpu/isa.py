@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sd_tvm._tvm import tirx, tvm
-from sd_tvm.schedules.cpu.vec import as_type, pick
+from sd_tvm.schedules.cpu.vec import as_type, pick, plus
 
 Expr = Any
 
@@ -90,12 +90,6 @@ class Isa(ABC):
     def shift_left(self, x: Expr, count: Expr) -> Expr:
         """uint32: each lane by its own count; 0 from 32 on. Of x86 only."""
 
-    def add16(self, a: Expr, b: Expr) -> Expr:
-        """Sums of int16, in the order written: LLVM gathers plain sums first, in registers that it lacks."""
-        lanes = self.width // 2
-        every = tirx.Broadcast(tirx.const(1, "bool"), lanes)
-        return _call(f"int16x{lanes}", "llvm.vp.add", a, b, every, tirx.const(lanes, "int32"))
-
 
 class X86(Isa):
     """AVX2 (32 bytes), or AVX-512 with VNNI (64 bytes)."""
@@ -117,7 +111,7 @@ class X86(Isa):
             # LLVM names int16 operands as they are; the result wraps
             return _call(dtype, "llvm.x86.avx512.vpdpwssd.512", total, a, b)
         name = {32: "llvm.x86.avx2.pmadd.wd", 64: "llvm.x86.avx512.pmaddw.d.512"}[self.width]
-        return total + _call(dtype, name, a, b)
+        return plus(total, _call(dtype, name, a, b))
 
     def add_quads8(self, total: Expr, x: Expr, signed: Expr) -> Expr:
         """As :meth:`Isa.add_quads8`."""
@@ -156,7 +150,7 @@ class Neon(Isa):
     def _add_every_other(self, total: Expr, a: Expr, b: Expr, first: int) -> Expr:
         lanes = range(first, 2 * self.words, 2)
         x, y = (pick([v], lanes).astype(f"int32x{self.words}") for v in (a, b))
-        return total + as_type(x * y, f"uint32x{self.words}")
+        return plus(total, as_type(x * y, f"uint32x{self.words}"))
 
     def add_quads8(self, total: Expr, x: Expr, signed: Expr) -> Expr:
         """As :meth:`Isa.add_quads8`."""

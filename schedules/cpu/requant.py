@@ -74,8 +74,9 @@ class Words:
     @classmethod
     def of(cls, m0: Expr, left: Expr, shift: Expr, some: Expr, clip: tuple[Expr, Expr, Expr]) -> Words:
         """Of int32x16 vectors: M0, shift left, shift right less one or 0, shift right > 0, limits."""
-        minus = bind(splat(0, "int32", LANES) - some)
-        return cls(left, bind(m0), bind(_odd(m0)), shift, some, minus, *clip)
+        minus, (zero, low, high) = bind(splat(0, "int32", LANES) - some), clip
+        limits = (bind(low - zero), bind(high - zero))
+        return cls(left, bind(m0), bind(_odd(m0)), shift, some, minus, zero, *limits)
 
     @classmethod
     def uniform(cls, words: Buffer, row: int, dtype: str) -> Words:
@@ -112,8 +113,9 @@ class Words:
         return tirx.shift_right(tirx.shift_right(p + negative, self.shift) + self.some, self.some)
 
     def clipped(self, y: Expr, dtype: str) -> Expr:
-        """8-bit result of a scaled value."""
-        return tirx.min(tirx.max(y + self.zero, self.low), self.high).astype(f"{dtype}x{LANES}")
+        """8-bit result of a scaled value; the zero point comes last, where it cannot overflow."""
+        inside = tirx.min(tirx.max(y, self.low), self.high)
+        return (inside + self.zero).astype(f"{dtype}x{LANES}")
 
 
 def _even(x: Expr) -> Expr:

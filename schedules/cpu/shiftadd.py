@@ -17,7 +17,7 @@ from sd_tvm._tvm import tirx
 from sd_tvm.layers import ConvLayer
 from sd_tvm.schedules.cpu.gemv import Gemv, Units
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.vec import Expr, Registers, as_type, bind, i64, splat, t
+from sd_tvm.schedules.cpu.vec import Expr, Registers, as_type, bind, i64, plus, splat, t
 from sd_tvm.weights.alphabet import N_CODES, Alphabet, two_power_terms
 from sd_tvm.weights.rows import CHANNEL_ROW
 
@@ -57,7 +57,7 @@ class _ShiftAdd(Gemv):
 
     def add_units(self, sums: Registers, at: Expr, unit: Expr, count: int) -> None:
         """As :meth:`Gemv.add_units`, a slot at a time."""
-        # -x is ~x + 1; counted upwards, as LLVM takes it from TVM that no unsigned difference is below zero
+        # -x is ~x + 1: the ones are counted, and added at the end
         ones = Registers(_S, "uint32", self.isa.words)
         ones.clear()
         one = splat(1, "uint32", self.isa.words)
@@ -69,14 +69,14 @@ class _ShiftAdd(Gemv):
                 for k in range(_S):
                     counts = [bind(self._byte(p, slot)) for p in powers[k]]
                     sign = bind(self._sign(nibbles[k], slot))
-                    ones[k] = ones[k] + tirx.bitwise_and(sign, one)
+                    ones[k] = plus(ones[k], tirx.bitwise_and(sign, one))
                     for i in range(_S):
                         product = self.isa.shift_left(x[i], counts[0])
                         for more in counts[1:]:
-                            product = product + self.isa.shift_left(x[i], more)
-                        sums[k * _S + i] = sums[k * _S + i] + tirx.bitwise_xor(product, sign)
+                            product = plus(product, self.isa.shift_left(x[i], more))
+                        sums[k * _S + i] = plus(sums[k * _S + i], tirx.bitwise_xor(product, sign))
         for i in range(_S * _S):
-            sums[i] = sums[i] + ones[i // _S]
+            sums[i] = plus(sums[i], ones[i // _S])
 
     def _words(self, value: Expr) -> Expr:
         return as_type(value, f"uint32x{self.isa.words}")

@@ -45,10 +45,12 @@ from sd_tvm.schedules.cpu.vec import (
     flat,
     i64,
     load,
+    plus,
     scratch,
     splat,
     store,
     t,
+    times,
 )
 from sd_tvm.schedules.ops.tir import dims, mark_layer
 from sd_tvm.weights.rows import ROWS_PER_BLOCK
@@ -325,7 +327,7 @@ class _Taps:
         short.clear()
         with t.serial(i64(count)) as b:
             for i, x, code in self._products(laid, codes, at, first + b, columns):
-                short[i] = self.isa.add16(short[i], self.isa.pairs8(x, code))
+                short[i] = plus(short[i], self.isa.pairs8(x, code))
         ones = splat(1, "int16", self.isa.width // 2)
         for i, place in enumerate(to):
             total = load(sums, place, self.isa.words)
@@ -366,7 +368,7 @@ class _Taps:
             for e in range(s):
                 for k in range(s):
                     value = load(sums, at + i64((e * dw * s + k) * LANES), LANES)
-                    total = total + basis[k * s + e] * value
+                    total = plus(total, times(basis[k * s + e], value))
             place = ((n * i64(self.mbs) + mb) * i64(oh) + row + run) * i64(ow) + ox
             value = words.finish(bind(total), layer.out, layer.out_dtype)
             store(self.out, place * i64(LANES), value, LANES)

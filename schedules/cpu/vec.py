@@ -77,6 +77,29 @@ def as_type(value: Expr, dtype: str) -> Expr:
     return value if str(value.ty.dtype) == dtype else tirx.reinterpret(dtype, value)
 
 
+def plus(a: Expr, b: Expr) -> Expr:
+    """Sums of two vectors of integers, modulo 2^bits, in the order written.
+
+    TVM tells LLVM that its own sums and products do not overflow, and one that does then has no value at all:
+    0 - x of uint32 was seen to become 0. LLVM's vector-predicated operations, here for all lanes, say nothing
+    of the kind. They become plain instructions after LLVM has optimised, so that it cannot gather them first
+    either, in registers that it lacks.
+    """
+    return _every_lane("llvm.vp.add", a, b)
+
+
+def times(a: Expr, b: Expr) -> Expr:
+    """Products of two vectors of integers, modulo 2^bits (see :func:`plus`)."""
+    return _every_lane("llvm.vp.mul", a, b)
+
+
+def _every_lane(name: str, a: Expr, b: Expr) -> Expr:
+    dtype = str(a.ty.dtype)
+    lanes = int(dtype.partition("x")[2])
+    every = tirx.Broadcast(tirx.const(1, "bool"), lanes)
+    return tirx.call_llvm_pure_intrin(dtype, name, a, b, every, tirx.const(lanes, "int32"))
+
+
 def bind(value: Expr) -> Expr:
     """A name for a value: it is computed once."""
     return t.Bind(value)

@@ -21,6 +21,7 @@ from sd_tvm.errors import UnsupportedCPUError
 from sd_tvm.ffi_errors import register_errors
 from sd_tvm.layers import ConvLayer
 from sd_tvm.numerics import golden
+from sd_tvm.numerics.qp import pack_qp
 from sd_tvm.schedules.cpu import taps, vec
 from sd_tvm.schedules.cpu.guard import AARCH64_BITS, FEATURE_BITS, guarded
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, ISAS, NEON_DOT, Isa, available
@@ -85,6 +86,22 @@ def test_columns_of_a_few_rows_at_a_time(isa: Isa, monkeypatch: pytest.MonkeyPat
         row = LaidTaps(Operand(layer, isa.operand), isa, TapUnits(layer, isa).blocks).row
         monkeypatch.setattr(taps, "_LAID_BYTES", rows * row)
         check(kernel, layer, 1, extreme=False)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("bias", [2**31 - 1, 1 - 2**31])
+def test_zero_points_beside_the_largest_sums(isa: Isa, bias: int) -> None:
+    """The result is clipped before the zero point is added, which int32 could not hold."""
+    (kernel,) = (k for k in KERNELS if (k.operation, k.isa) == ("conv", isa))
+    layer = ConvLayer("c", 1, 16, (1, 2), 16, (1, 1))
+    ones = np.ones(16, dtype=np.int64)
+    zero_point = 10 if bias > 0 else 250
+    words = pack_qp(bias * ones, (2**31 - 1) * ones, 0 * ones, zero_point, 3, 252)
+    operands = [*layergen.operands_of(layer, 0)[:-1], words]
+    operands[1] = np.zeros_like(operands[1])
+    want = layergen.valid_lanes(layer, golden.run_layer(layer, operands))
+    assert set(want.ravel()) == {252 if bias > 0 else 3}
+    np.testing.assert_array_equal(cases.run(kernel, layer, operands), want)
 
 
 def test_names_differ() -> None:
