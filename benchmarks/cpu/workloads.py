@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,7 @@ def _conv(m: int, c: int, size: int, kernel: int, patterns: tuple[str, ...], isa
     )
 
 
-@cache
+@lru_cache(maxsize=2)  # a network and the one it takes its ranges from
 def _calibrated(net: Net) -> Any:
     from sd_tvm.frontends import load_model
     from sd_tvm.relay_passes import Calibrate
@@ -139,7 +139,7 @@ def _weights(net: Net, label: str) -> dict[str, Weight]:
     }
 
 
-@cache
+@lru_cache(maxsize=2)  # two labels: plain rows first, then tuned ones
 def _integer(net: Net, label: str) -> Any:
     from sd_tvm.relay_passes import Decompose, Partition
 
