@@ -125,8 +125,11 @@ class GraphModule:
         names = self._library.input_names
         if isinstance(name, int) and 0 <= name < len(names):
             return name
-        if name in names:
-            return names.index(str(name))
+        from sd_tvm.frontends.naming import identifier
+
+        for known in (str(name), identifier(str(name))):  # "input.1" of a front end became "input_1"
+            if known in names:
+                return names.index(known)
         raise OptionError(
             f"no input {name!r}", expected=f"one of {list(names)}", fix="weights are constants of the library"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,20 @@ def test_library_is_an_executor_itself(plain: Any) -> None:
     plain.set_input(0, -X)
     plain.run()
     assert not np.array_equal(plain.get_output(0).numpy(), first)
+
+
+def test_inputs_have_relays_names() -> None:
+    """Names that no identifier may have are common: PyTorch calls the first input ``input.1``."""
+    document = json.loads(cases("0.16")["nn.relu"]["json"])
+    (name,) = (n for n in document["nodes"] if n.get("repr_str") == "x")
+    name["repr_str"] = "input.1"
+    module = sd_tvm.relay.build(json.dumps(document), target="llvm").module
+    x = array(cases("0.16")["nn.relu"]["inputs"]["x"])
+    for key in ("input.1", "input_1"):
+        module.set_input(key, x)
+        module.run()
+        np.testing.assert_array_equal(module.get_output(0).numpy(), np.maximum(x, 0))
+    assert module.get_input("input.1") is x
 
 
 def test_accelerator_offloads_and_survives_export(tmp_path: Path) -> None:
