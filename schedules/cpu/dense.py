@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.groups import Window
-from sd_tvm.schedules.cpu.guard import guarded
+from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.pixels import Groups, even_groups, fill_padded, pixel_source, result_place
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
@@ -172,7 +172,7 @@ class _Dense:
             self.w = flat(w, self.mbs * shape.steps * LANES * _PAIR, "int16")
             self.qp = flat(qp, self.mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
-            with guarded(self.isa.features, symbol, self.isa.platform), t.serial(i64(shape.images)) as n:
+            with kernel_body(self.isa, symbol), t.serial(i64(shape.images)) as n:
                 if self.whole:
                     self._whole(n)
                 else:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.groups import Window
-from sd_tvm.schedules.cpu.guard import guarded
+from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import Plane, result_place, tiles
@@ -118,7 +118,7 @@ class _Dense8:
             self.w = flat(w, prod(w_shape), "int8")
             self.qp = flat(qp, self.mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
-            with guarded(self.isa.features, symbol, self.isa.platform):
+            with kernel_body(self.isa, symbol):
                 if self.flat_batch:
                     self._images(layer.batch)
                 else:

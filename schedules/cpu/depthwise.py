@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, ConvLayer, blocks16
-from sd_tvm.schedules.cpu.guard import guarded
+from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.pixels import Plane, even_groups
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
@@ -97,7 +97,7 @@ class _Depthwise:
             self.qp = flat(qp, mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
             with (
-                guarded(self.isa.features, symbol, self.isa.platform),
+                kernel_body(self.isa, symbol),
                 t.serial(i64(layer.batch)) as n,
                 filters(mbs, layer.macs) as mb,
             ):

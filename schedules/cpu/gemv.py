@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
-from sd_tvm.schedules.cpu.guard import guarded
+from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
@@ -230,7 +230,7 @@ class Gemv:
             self.codes = flat(codes, mbs * units.halves * units.count * units.bytes, "uint8")
             self.bases = flat(bases, mbs * units.halves * units.slices * _S * _S * units.filters, "int8")
             self.qp, self.out = flat(qp, mbs * BLOCK_BYTES, "uint8"), flat(out, mbs * LANES, kind)
-            with guarded(self.isa.features, symbol, self.isa.platform):
+            with kernel_body(self.isa, symbol):
                 self.xs = scratch(_S * self.rows, "uint8")
                 with t.serial(i64(_AHEAD // 2 // _LINE)) as line:
                     prefetch(self.codes, line * i64(_LINE))

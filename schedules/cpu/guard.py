@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sd_tvm._tvm import tirx
+from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.vec import aligned_stack, t
 
 #: Kind of the error that code raises: :class:`sd_tvm.errors.UnsupportedCPUError`.
@@ -153,8 +154,7 @@ def guarded(features: Iterable[str], what: str, platform: str = "x86_64") -> Ite
     """
     wanted = sorted(f for f in features if f in QUESTIONS[platform])
     if not wanted:
-        with aligned_stack():
-            yield
+        yield
         return
     conditions: list[Any] = []
     for word, mask in sorted(masks(wanted, platform).items()):
@@ -170,6 +170,12 @@ def guarded(features: Iterable[str], what: str, platform: str = "x86_64") -> Ite
     with (
         t.attr(tirx.IntImm("int32", 0), "pragma_import_llvm", _IR[platform]),
         t.Assert(tirx.all(*conditions), [message], error_kind=ERROR_KIND),
-        aligned_stack(),
     ):
+        yield
+
+
+@contextmanager
+def kernel_body(isa: Isa, symbol: str) -> Iterator[None]:
+    """Statements of a kernel: where the processor has its instruction set, on an aligned stack."""
+    with guarded(isa.features, symbol, isa.platform), aligned_stack():
         yield

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, ConvLayer, blocks16
-from sd_tvm.schedules.cpu.guard import guarded
+from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.laid import LaidTaps, picked
 from sd_tvm.schedules.cpu.laid_pixels import LaidPixels
@@ -147,7 +147,7 @@ class _Sparse:
             self.w = flat(w, prod(w_shape), "uint8")
             self.qp = flat(qp, self.mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
-            with guarded(self.isa.features, symbol, self.isa.platform), t.serial(i64(self.images)) as n:
+            with kernel_body(self.isa, symbol), t.serial(i64(self.images)) as n:
                 self._image(n)
         return mark_layer(frame.get(), symbol, layer)
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.gemv import chain
-from sd_tvm.schedules.cpu.guard import guarded
+from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.laid import LaidTaps, picked
 from sd_tvm.schedules.cpu.operand import Operand
@@ -231,7 +231,7 @@ class _Taps:
             self.transforms = flat(transforms, mbs * self.constants * LANES, "int32")
             self.qp = flat(qp, mbs * BLOCK_BYTES, "uint8")
             self.out = flat(out, prod(out_shape), kind)
-            with guarded(self.isa.features, symbol, self.isa.platform), t.serial(i64(layer.batch)) as n:
+            with kernel_body(self.isa, symbol), t.serial(i64(layer.batch)) as n:
                 self._image(n)
         return mark_layer(frame.get(), symbol, layer)
 

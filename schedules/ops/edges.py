@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -70,43 +71,53 @@ def _in_lanes(shape: Shape) -> bool:
 
 
 def _quantize_lanes(shape: Shape, scale: float | None, zero_point: int, dtype: ActDType, symbol: str) -> Any:
-    """PrimFunc that quantises sixteen values at a time, which LLVM would not find in the stage."""
+    """PrimFunc that quantises sixteen values at a time, which LLVM would not find in the stage.
+
+    ``scale`` None: it is an operand.
+    """
     t: Any = ir_builder.tirx
-    count, images = prod(shape), len(shape) == 4
+    blocked = blocked_shape(shape)
     with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
         t.func_name(symbol)
         x = t.arg("x", t.Buffer(dims(*shape), "float32"))
-        s = const(float(np.float32(scale)), "float32") if scale is not None else None
-        if s is None:
+        if scale is None:
             s = t.arg("scale", t.Buffer(dims(1), "float32"))[i64(0)]
-        out = t.arg("q", t.Buffer(dims(*blocked_shape(shape)), dtype))
+        else:
+            s = const(float(np.float32(scale)), "float32")
+        out = t.arg("q", t.Buffer(dims(*blocked), dtype))
         with t.sblock("root"):  # which TVM expects of a function of one operand
-            source = t.decl_buffer((i64(count),), "float32", data=x.data)
-            result = t.decl_buffer((i64(prod(blocked_shape(shape))),), dtype, data=out.data)
+            source = t.decl_buffer((i64(prod(shape)),), "float32", data=x.data)
+            result = t.decl_buffer((i64(prod(blocked)),), dtype, data=out.data)
 
             def sixteen(first: Expr) -> Expr:
                 value = source[tirx.Ramp(first, i64(1), LANES)]
                 return t.Bind(_quantized(value, s, zero_point, dtype, LANES))
 
-            if not images:
-                with t.serial(i64(count // LANES)) as i:
-                    at = i * i64(LANES)
-                    t.buffer_store(result, sixteen(at), [tirx.Ramp(at, i64(1), LANES)])
+            def store(first: Expr, value: Expr) -> None:
+                t.buffer_store(result, value, [tirx.Ramp(first, i64(1), LANES)])
+
+            if len(shape) == 4:
+                _quantize_images(t, shape, dtype, sixteen, store)
             else:
-                n, channels, plane = shape[0], shape[1], prod(shape[2:])
-                with t.serial(i64(n)) as image, t.serial(i64(plane // LANES)) as i:
-                    pixel = i * i64(LANES)
-                    rows = [
-                        sixteen((image * i64(channels) + i64(c)) * i64(plane) + pixel)
-                        for c in range(channels)
-                    ]
-                    rows += [tirx.Broadcast(const(0, dtype), LANES)] * (_FEW_CHANNELS + 1 - channels)
-                    for p in range(LANES):  # sixteen lanes for each pixel, zeros beyond the channels
-                        lanes = [min(c, channels) * LANES + p for c in range(LANES)]
-                        value = tirx.Shuffle(rows, [tirx.IntImm("int32", lane) for lane in lanes])
-                        at = (image * i64(plane) + pixel + i64(p)) * i64(LANES)
-                        t.buffer_store(result, value, [tirx.Ramp(at, i64(1), LANES)])
+                with t.serial(i64(prod(shape) // LANES)) as i:
+                    store(i * i64(LANES), sixteen(i * i64(LANES)))
     return mark_layer(frame.get(), symbol).with_attr("op_pattern", _OPAQUE)
+
+
+def _quantize_images(
+    t: Any, shape: Shape, dtype: ActDType, read: Callable[[Expr], Expr], store: Callable[[Expr, Expr], None]
+) -> None:
+    """Sixteen pixels of every channel, then the channels of each side by side, zeros beyond them."""
+    n, channels, plane = shape[0], shape[1], prod(shape[2:])
+    zero = tirx.Broadcast(const(0, dtype), LANES)
+    with t.serial(i64(n)) as image, t.serial(i64(plane // LANES)) as i:
+        pixel = i * i64(LANES)
+        rows = [read((image * i64(channels) + i64(c)) * i64(plane) + pixel) for c in range(channels)]
+        rows.append(zero)
+        for p in range(LANES):
+            lanes = [min(c, channels) * LANES + p for c in range(LANES)]
+            value = tirx.Shuffle(rows, [tirx.IntImm("int32", lane) for lane in lanes])
+            store((image * i64(plane) + pixel + i64(p)) * i64(LANES), value)
 
 
 def build_quantize(shape: Shape, scale: float, zero_point: int, dtype: ActDType, symbol: str) -> Any:
