@@ -127,7 +127,9 @@ def compress(
     if examples is None:
         facts = _slower(mod, chosen, machine)
         return _warned(
-            _store(mod, *_without_data(mod, chosen, report, point=point), chosen, (NOT_CALIBRATED,), facts)
+            _store(
+                mod, fit_without_data(mod, chosen, report, point=point), {}, chosen, (NOT_CALIBRATED,), facts
+            )
         )
     mod = _calibrated(mod, examples, chosen, report, point)
     if goal is not None:
@@ -136,7 +138,7 @@ def compress(
         return _warned(compress_to_budget(mod, examples, goal, report, _store, machine, checkpoint=point))
     facts = _slower(mod, chosen, machine)
     if chosen.solver.method == "official":
-        return _warned(_store(mod, *_without_data(mod, chosen, report, point=point), chosen, (), facts))
+        return _warned(_store(mod, fit_without_data(mod, chosen, report, point=point), {}, chosen, (), facts))
     from sd_tvm.calibration.sequential import fit_in_order
 
     fitted = fit_in_order(mod, examples, chosen, report, checkpoint=point)
@@ -155,7 +157,7 @@ def _with_weights(
     if calibration is not None:
         mod, notes = _calibrated(mod, examples_of(calibration), recipe, report), ()
     given, rounded, left = place(weighted_layers(mod), weights, least_scales(mod))
-    others, _ = _without_data(mod, recipe, report, set(given))
+    others = fit_without_data(mod, recipe, report, set(given))
     facts: dict[str, dict[str, Any]] = {
         name: {"kind": "int8" if isinstance(weight, RawWeight) else "sd", "reason": "trained in this form"}
         for name, weight in given.items()
@@ -306,13 +308,28 @@ def _calibrated(
     return mod
 
 
-def _without_data(
+def fit_without_data(
     mod: Any,
     recipe: Recipe,
-    report: Progress,
+    report: Progress = lambda _step, _done, _total: None,
     done_already: Collection[str] = (),
     point: Checkpoint | None = None,
-) -> tuple[dict[str, Weight], dict[str, float]]:
+) -> dict[str, Weight]:
+    """Weights of a module's layers, by name, fitted one by one without examples.
+
+    Parameters
+    ----------
+    mod
+        Simplified float32 module.
+    recipe
+        Which layer takes which form; those that it skips are left out.
+    report
+        Called with ("decompose", layers done, layers).
+    done_already
+        Names that are left out, too.
+    point
+        Checkpoint that fitted layers are read from and saved to.
+    """
     from sd_tvm.calibration.checkpoint import LayerFit
     from sd_tvm.relay_passes._fit import fit_layer
     from sd_tvm.relay_passes._weights import weighted_layers
@@ -330,7 +347,7 @@ def _without_data(
             if stage is not None and stored is None:
                 stage.save(name, LayerFit(weights[name]))
         report("decompose", done, len(layers))
-    return weights, {}
+    return weights
 
 
 def _store(

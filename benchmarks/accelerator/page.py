@@ -7,11 +7,11 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 from sd_tvm.accelerator.baselines import ARRAY_BASELINES, WORKLOADS, Resources, Statistics, ratio_band
 from sd_tvm.accelerator.baselines.page import table
 from sd_tvm.accelerator.baselines.result import RunResult, time_ratio
+from sd_tvm.bench.machine import machine
 from sd_tvm.report.build import package_versions
 
 from .levers import with_levers
@@ -58,7 +58,7 @@ def page(results: Sequence[Result], executed: Sequence[Executed] = ()) -> str:
     )  # fmt: skip
     parts = [
         HEAD,
-        f"{date.today().isoformat()}, {processor()}, Python {platform.python_version()}; {versions}.\n",
+        f"{date.today().isoformat()}, {machine()['cpu']}, Python {platform.python_version()}; {versions}.\n",
         fusion + "\n",
         "## Bars\n",
         _bars(results),
@@ -73,16 +73,6 @@ def page(results: Sequence[Result], executed: Sequence[Executed] = ()) -> str:
     parts += ["\n## What would raise the ratios\n", LEVER_NOTE, levers(results)]
     parts += ["\n## Other weight formats on this array\n", FORMATS_NOTE, _formats(results), NOTES]
     return "\n".join(parts)
-
-
-def processor() -> str:
-    """Name of this machine's processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _band(values: tuple[float, float, float]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from sd_tvm._tvm import relax
 from sd_tvm.bench.module import Built, build_module
+from sd_tvm.errors import OptionError
 from sd_tvm.layers import ConvLayer, blocks16
 from sd_tvm.numerics.bounds import folded_bias
 from sd_tvm.numerics.fixedpoint import quantize_multiplier
@@ -24,7 +25,7 @@ from sd_tvm.weights.tensor import ROWS_KEPT, RawWeight, SDWeight, WeightForm
 
 def with_form(layer: ConvLayer, pattern: str) -> ConvLayer:
     """The layer in SD form, a basis a filter; ``int8`` leaves it raw."""
-    if pattern == "int8":
+    if pattern == RAW:
         return layer
     return replace(layer, form=WeightForm(pattern), n_bases=layer.out_channels)  # type: ignore[arg-type]
 
@@ -122,12 +123,19 @@ class Operation(KernelTuning):
         super().__init__()
         self.operation = operation
 
-    def kernel(self, layer: ConvLayer, isas: Any, target: Any, operands: Any) -> Kernel | None:
-        """The first row of the operation; None if it has none for this layer."""
+    def kernel(self, layer: ConvLayer, isas: Any, target: Any, operands: Any) -> Kernel:
+        """The first row of the operation that can.
+
+        Raises
+        ------
+        OptionError
+            If none can: the contestant would be another kernel than its name says.
+        """
         del target, operands
-        rows = [k for k in KERNELS if k.operation == self.operation and k.isa in isas]
-        form = RAW if layer.form is None else layer.form.pattern
-        return next((k for k in rows if form in k.patterns), None)
+        for kernel in KERNELS:
+            if kernel.operation == self.operation and kernel.isa in isas and not kernel.refuses(layer):
+                return kernel
+        raise OptionError(f"no row of {self.operation} computes {layer.name}", expected="one that does")
 
 
 SHIFTS = Operation("shiftadd")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sd_tvm.bench.turns import FLUSH_BYTES, WARM
 from sd_tvm.schedules.cpu.table import KERNELS
 
 from .plot import best_ratios, cold_rates, memory_roofline, ratio_bars
@@ -19,10 +20,11 @@ compare within a row only. **Threads** of everybody: {threads}. Versions: {versi
 {restricted}
 **How.** {clock}
 All contestants of a row in one process, in turns, every other turn backwards. *cold*:
-96 MB are read before the call, so weights come from memory; *warm*: the third call in a row. Quantisation of
-activations is part of every call. Dense layers are float32 in and out for everybody; convolutions 8 bit in
-and out for us and QLinearConv. int4 and int2: MatMulNBits in blocks of 32, accuracy level 4 (int8
-arithmetic); OpenVINO in groups of 128, activations as it decides (float32 on AVX2, 8 bit with VNNI).
+{flush} MiB are read before the call, so weights come from memory; *warm*: after {warm} calls in a row.
+Quantisation of activations is part of every call. Dense layers are float32 in and out for everybody;
+convolutions 8 bit in and out for us and QLinearConv. int4 and int2: MatMulNBits in blocks of 32, accuracy
+level 4 (int8 arithmetic); OpenVINO in groups of 128, activations as it decides (float32 on AVX2, 8 bit with
+VNNI).
 Every row is measured in {rounds} rounds, each after all rows had the one before ({minutes} minutes in all,
 compilation included). Ratios are the peer's time over ours turn by turn; a *range* holds the quartiles of all
 turns and the median of every round, and bars are held against its low end. Random weights, which no speed
@@ -61,8 +63,9 @@ MISSING = """
 
 - Bars say *not measured* where this run had no time for the row; the driver has them all.
 - NEON: no machine to measure on. Its kernels are exact in an emulator, and nothing is known of their speed.
-- Peers that are not here. ggml: only its source can be installed. Tuned TVM float32: unscheduled, the
-  convolution 256->256@14 takes 142 ms, and 32 trials of MetaSchedule on it did not end within six minutes.
+- Peers that are not here: ggml, tuned TVM float32 ([why](../cpu.md#speed)).
+- Correctness: this run looks at speed alone. `tests/schedules/cpu` compares every kernel of the table above
+  with the NumPy golden model, to the bit, those of NEON in an emulator.
 """
 
 
@@ -156,6 +159,8 @@ def _head(document: dict[str, Any]) -> str:
         versions=", ".join(f"{k} {v}" for k, v in sorted(document["versions"].items())),
         restricted=restricted,
         clock=_CLOCK if threads == 1 else "Time is wall-clock time.",
+        flush=FLUSH_BYTES >> 20,
+        warm=WARM,
         rounds=document["rounds"],
         minutes=document["minutes"],
         best=roof["best"],
@@ -276,9 +281,4 @@ def _table() -> list[str]:
         basis = ", ".join(k.basis_kinds) or "any (rebuilt)"
         what = f"{k.operation} | {', '.join(k.patterns)} | {k.max_code} | {basis}"
         out.append(f"| `{k.name}` | {what} | {k.block[0]} x {k.block[1]} | {k.tile} | {k.isa.name} |")
-    return [
-        *out,
-        "",
-        "Every row is compared with the NumPy golden model, to the bit, on the machine that ran this page;",
-        "those of NEON in an emulator.",
-    ]
+    return out

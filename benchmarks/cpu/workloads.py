@@ -14,6 +14,7 @@ from sd_tvm.bench.contestant import Contestant, Maker
 from sd_tvm.bench.module import build_module
 from sd_tvm.layers import ConvLayer
 from sd_tvm.schedules.cpu.isa import ISAS, Isa, features_of
+from sd_tvm.schedules.cpu.table import RAW
 from sd_tvm.schedules.cpu.tuning import KernelDatabase, KernelTuning
 from sd_tvm.weights.tensor import Weight
 
@@ -57,27 +58,20 @@ def host_isas(only: str = "") -> tuple[Isa, ...]:
     return tuple(isa for isa in found if only in ("", isa.name))
 
 
-def _ours(layer: ConvLayer, pattern: str, isa: Isa) -> Contestant:
-    built = ours.build_layer(ours.with_form(layer, pattern), isa, np.random.default_rng(0))
-    label = pattern if pattern == "int8" else f"SD {pattern}"
+def _ours(layer: ConvLayer, label: str, pattern: str, isa: Isa, tuning: KernelTuning | None) -> Contestant:
+    built = ours.build_layer(ours.with_form(layer, pattern), isa, np.random.default_rng(0), tuning)
     return Contestant(f"{label}, {isa.name}", "ours", built.call, built.weight_bytes, built.kernel)
-
-
-def _by_shifts(layer: ConvLayer, pattern: str, isa: Isa) -> Contestant:
-    built = ours.build_layer(ours.with_form(layer, pattern), isa, np.random.default_rng(0), ours.SHIFTS)
-    name = f"SD {pattern} by shifts, {isa.name}"
-    return Contestant(name, "ours", built.call, built.weight_bytes, built.kernel)
 
 
 def _makers(
     layer: ConvLayer, patterns: tuple[str, ...], isas: Isas, shifts: tuple[str, ...] = ()
 ) -> dict[str, Maker]:
-    made: dict[str, Maker] = {
-        f"{p} {isa.name}": (lambda p=p, isa=isa: _ours(layer, p, isa)) for p in patterns for isa in isas
-    }
-    return made | {
-        f"{p} {isa.name} by shifts": (lambda p=p, isa=isa: _by_shifts(layer, p, isa))
-        for p in shifts
+    """``shifts``: patterns that are computed by shifts, too."""
+    forms = [(p if p == RAW else f"SD {p}", p, None) for p in patterns]
+    forms += [(f"SD {p} by shifts", p, ours.SHIFTS) for p in shifts]
+    return {
+        f"{label}, {isa.name}": (lambda f=(label, p), isa=isa, how=how: _ours(layer, *f, isa, how))
+        for label, p, how in forms
         for isa in isas
     }
 
@@ -124,19 +118,11 @@ def _calibrated(net: Net) -> Any:
 @cache
 def _weights(net: Net, label: str) -> dict[str, Weight]:
     """Fitted weights by the name of the layer."""
-    from sd_tvm.relay_passes._fit import fit_layer
-    from sd_tvm.relay_passes._weights import weighted_layers
+    from sd_tvm.compression import fit_without_data
 
     if net.like is not None:
         return _weights(net.like, label)
-    recipe = net.recipes[label]
-    layers = weighted_layers(_calibrated(net))
-    plans = recipe.plan([layer.info for layer in layers])
-    return {
-        layer.info.name: fit_layer(layer, plans[layer.info.name], recipe, None)
-        for layer in layers
-        if plans[layer.info.name].kind != "skip"
-    }
+    return fit_without_data(_calibrated(net), net.recipes[label])
 
 
 @lru_cache(maxsize=2)  # two labels: plain rows first, then tuned ones

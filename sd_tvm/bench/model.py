@@ -150,13 +150,13 @@ def _integer(mod: Any, examples: tuple[Array, ...], recipe: Recipe | None) -> An
     """Integer layers; a float32 module is calibrated with noise, so that no scale is computed at run time."""
     from sd_tvm.relay_passes.calibrate import Calibrate
     from sd_tvm.relay_passes.decompose import Decompose, is_decomposed
-    from sd_tvm.relay_passes.partition import is_partitioned
+    from sd_tvm.relay_passes.partition import Partition, is_partitioned
     from sd_tvm.relay_passes.pipeline import simplify, to_integer
 
     steps: list[Any] = to_integer(mod, recipe)
     if not is_partitioned(mod) and not is_decomposed(mod):
         noise = examples[0] if len(examples) == 1 else examples
-        steps = [*simplify(), Calibrate([noise]), Decompose(recipe), *steps[-1:]]
+        steps = [*simplify(), Calibrate([noise]), Decompose(recipe), Partition()]
     for step in steps:
         mod = step(mod)
     return mod

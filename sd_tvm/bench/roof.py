@@ -133,11 +133,10 @@ def _spin(isa: Isa, step: Callable[[Isa, Registers, int, Any], Any]) -> Any:
 def _byte_step(isa: Isa, sums: Registers, s: int, operand: Any) -> Any:
     """Four products of bytes a lane, added to int32 (or, in steps of two instructions, to int16 first)."""
     x = as_type(operand, f"{isa.operand}x{isa.width}")
-    # the other factor changes with the sum: a product that stays the same would be computed once
-    w = as_type(sums[s], f"int8x{isa.width}")
     if isa.dot:
         return isa.add_quads8(sums[s], x, as_type(operand, f"int8x{isa.width}"))
-    pairs = isa.pairs8(x, w)
+    # the other factor changes with the sum: a product that stays the same would be computed once
+    pairs = isa.pairs8(x, as_type(sums[s], f"int8x{isa.width}"))
     return isa.add_pairs16(sums[s], pairs, splat(1, "int16", isa.width // 2))
 
 

@@ -17,7 +17,7 @@ from sd_tvm.bench.contestant import Contestant
 #: Read between cold calls: three times the largest last-level cache we know of.
 FLUSH_BYTES = 96 << 20
 #: Warm calls before the one that is timed.
-_WARM = 2
+WARM = 2
 #: Turns that are taken whatever time they need.
 _LEAST = 3
 
@@ -74,7 +74,7 @@ def take_turns(
             if flush is not None:
                 flush()
                 c.cold[-1].append(_timed(c.call))
-            for _ in range(_WARM):
+            for _ in range(WARM):
                 c.call()
             c.warm[-1].append(_timed(c.call))
         if progress is not None:
