@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.epilogue import Epilogue
 from sd_tvm.schedules.cpu.groups import Window
 from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.pixels import Groups, even_groups, fill_padded, pixel_source, result_place
-from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
     Expr,
@@ -128,8 +128,8 @@ def pack_dense(layer: ConvLayer, weight: npt.NDArray[np.int32]) -> npt.NDArray[n
     return np.ascontiguousarray(pairs.transpose(0, 4, 5, 2, 1, 3).reshape(blocks16(m), -1, LANES * _PAIR))
 
 
-def build_dense(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
-    """PrimFunc of a convolution. Operands: x, weights of :func:`pack_dense`, words, result.
+def build_dense(layer: ConvLayer, isa: Isa, pixels: int, symbol: str, epilogue: Epilogue) -> Any:
+    """PrimFunc of a convolution. Operands: x, weights of :func:`pack_dense`, the epilogue's.
 
     Parameters
     ----------
@@ -141,13 +141,16 @@ def build_dense(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
         Most pixels of a group.
     symbol
         Name of the function.
+    epilogue
+        Of the layer.
     """
-    return _Dense(layer, isa, pixels).build(symbol)
+    return _Dense(layer, isa, pixels, epilogue).build(symbol)
 
 
 class _Dense:
-    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
-        self.layer, self.isa, self.shape = layer, isa, Shape(layer, pixels)
+    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int, epilogue: Epilogue) -> None:
+        self.layer, self.isa, self.epilogue = layer, isa, epilogue
+        self.shape = Shape(layer, pixels)
         self.halves = LANES // isa.words
         shape = self.shape
         self.cbs, self.mbs = blocks16(layer.in_channels), blocks16(layer.out_channels)
@@ -158,20 +161,14 @@ class _Dense:
 
     def build(self, symbol: str) -> Any:
         layer, shape = self.layer, self.shape
-        oh, ow = layer.out_hw
         x_shape = (layer.batch, self.cbs, *layer.in_hw, LANES)
-        out_shape = (layer.batch, self.mbs, oh, ow, LANES)
-        kind = stored(layer.out, layer.out_dtype)
         with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
             t.func_name(symbol)
             x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
             w = t.arg("w", t.Buffer(dims(self.mbs, shape.steps, LANES * _PAIR), "int16"))
-            qp = t.arg("qp", t.Buffer(dims(self.mbs, BLOCK_BYTES), "uint8"))
-            out = t.arg("out", t.Buffer(dims(*out_shape), kind))
+            self.epilogue.arguments()
             self.x = flat(x, prod(x_shape), layer.in_dtype)
             self.w = flat(w, self.mbs * shape.steps * LANES * _PAIR, "int16")
-            self.qp = flat(qp, self.mbs * BLOCK_BYTES, "uint8")
-            self.out = flat(out, prod(out_shape), kind)
             with kernel_body(self.isa, symbol), t.serial(i64(shape.images)) as n:
                 if self.whole:
                     self._whole(n)
@@ -247,10 +244,10 @@ class _Dense:
         layer, shape, lanes32 = self.layer, self.shape, self.isa.words
         (kh, kw), (dh, dw) = layer.kernel, layer.dilation
         per_tap, base = shape.pairs, base + Window(layer).first(mb) * i64(LANES)
-        words = Requantizer(self.qp, mb)
+        results = self.epilogue.of(mb)
         acc = Registers(size * self.halves, "uint32", lanes32)
         for half in range(self.halves):
-            bias = words.bias(half * lanes32, lanes32)
+            bias = results.bias(half * lanes32, lanes32)
             for p in range(size):
                 acc[p * self.halves + half] = bias
         with t.serial(i64(kh)) as ky, t.serial(i64(kw)) as kx:
@@ -261,7 +258,7 @@ class _Dense:
         for p in range(size):
             total = bind(concat([acc[p * self.halves + h] for h in range(self.halves)], lanes32))
             place = result_place(layer, shape.flat_batch, n, mb, pixel + i64(p))
-            store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
+            results.store(place, total)
 
     def _pair(self, acc: Registers, xw: Buffer, at: Expr, step: Expr, size: int) -> None:
         """One pair of channels of one tap, added to every pixel of the group."""

@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.epilogue import Epilogue
 from sd_tvm.schedules.cpu.groups import Window
 from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import Plane, result_place, tiles
-from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
     Expr,
@@ -64,8 +64,8 @@ def pack_dense8(layer: ConvLayer, weight: npt.NDArray[np.int32]) -> npt.NDArray[
     return np.ascontiguousarray(ordered.reshape(-1, kh * kw, quads, LANES * _QUAD))
 
 
-def build_dense8(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
-    """PrimFunc of a convolution. Operands: x, weights of :func:`pack_dense8`, words, result.
+def build_dense8(layer: ConvLayer, isa: Isa, pixels: int, symbol: str, epilogue: Epilogue) -> Any:
+    """PrimFunc of a convolution. Operands: x, weights of :func:`pack_dense8`, the epilogue's.
 
     Parameters
     ----------
@@ -77,13 +77,16 @@ def build_dense8(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
         Most pixels whose sums stay in registers.
     symbol
         Name of the function.
+    epilogue
+        Of the layer.
     """
-    return _Dense8(layer, isa, pixels).build(symbol)
+    return _Dense8(layer, isa, pixels, epilogue).build(symbol)
 
 
 class _Dense8:
-    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
-        self.layer, self.isa, self.operand = layer, isa, Operand(layer, isa.operand)
+    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int, epilogue: Epilogue) -> None:
+        self.layer, self.isa, self.epilogue = layer, isa, epilogue
+        self.operand = Operand(layer, isa.operand)
         self.halves = LANES // isa.words
         self.cbs, self.mbs = blocks16(layer.in_channels), blocks16(layer.out_channels)
         self.window = Window(layer)
@@ -105,19 +108,14 @@ class _Dense8:
     def build(self, symbol: str) -> Any:
         layer = self.layer
         x_shape = (layer.batch, self.cbs, *layer.in_hw, LANES)
-        out_shape = (layer.batch, self.mbs, *layer.out_hw, LANES)
         w_shape = (self.mbs, prod(layer.kernel), self.quads, LANES * _QUAD)
-        kind = stored(layer.out, layer.out_dtype)
         with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
             t.func_name(symbol)
             x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
             w = t.arg("w", t.Buffer(dims(*w_shape), "int8"))
-            qp = t.arg("qp", t.Buffer(dims(self.mbs, BLOCK_BYTES), "uint8"))
-            out = t.arg("out", t.Buffer(dims(*out_shape), kind))
+            self.epilogue.arguments()
             self.x = flat(x, prod(x_shape), layer.in_dtype)
             self.w = flat(w, prod(w_shape), "int8")
-            self.qp = flat(qp, self.mbs * BLOCK_BYTES, "uint8")
-            self.out = flat(out, prod(out_shape), kind)
             with kernel_body(self.isa, symbol):
                 if self.flat_batch:
                     self._images(layer.batch)
@@ -175,10 +173,10 @@ class _Dense8:
         layer = self.layer
         (kh, kw), (dh, dw) = layer.kernel, layer.dilation
         offsets = [row * self.down + column * self.right for row, column in np.ndindex(*size)]
-        words = Requantizer(self.qp, mb)
+        results = self.epilogue.of(mb)
         acc = Registers(len(offsets) * self.halves, "uint32", self.isa.words)
         for h in range(self.halves):
-            bias = words.bias(h * self.isa.words, self.isa.words)
+            bias = results.bias(h * self.isa.words, self.isa.words)
             for i in range(len(offsets)):
                 acc[i * self.halves + h] = bias
         tap_bytes = self.quads * LANES * _QUAD
@@ -196,7 +194,7 @@ class _Dense8:
             place = pixel + i64(row * self.columns + column)
             place = result_place(layer, self.flat_batch, n, mb, place)
             total = concat([acc[i * self.halves + h] for h in range(self.halves)], self.isa.words)
-            store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
+            results.store(place, total)
 
     def _quads(
         self, acc: Registers, source: Buffer, at: Expr, w: Expr, cb: Expr, offsets: list[int], count: int

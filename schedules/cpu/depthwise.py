@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.epilogue import Epilogue
 from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.pixels import Plane, even_groups
-from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
     Expr,
@@ -33,7 +33,6 @@ from sd_tvm.schedules.cpu.vec import (
     pick,
     scratch,
     splat,
-    store,
     t,
 )
 from sd_tvm.schedules.ops.tir import dims, mark_layer
@@ -55,8 +54,8 @@ def pack_depthwise(weight: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
     return np.ascontiguousarray(shaped.reshape(-1, pairs * kw, LANES, 2))
 
 
-def build_depthwise(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
-    """PrimFunc of a depthwise convolution. Operands: x, weights of :func:`pack_depthwise`, words, result.
+def build_depthwise(layer: ConvLayer, isa: Isa, pixels: int, symbol: str, epilogue: Epilogue) -> Any:
+    """PrimFunc of a depthwise convolution. Operands: x, weights of :func:`pack_depthwise`, the epilogue's.
 
     Parameters
     ----------
@@ -68,13 +67,15 @@ def build_depthwise(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any
         Most pixels whose sums stay in registers.
     symbol
         Name of the function.
+    epilogue
+        Of the layer.
     """
-    return _Depthwise(layer, isa, pixels).build(symbol)
+    return _Depthwise(layer, isa, pixels, epilogue).build(symbol)
 
 
 class _Depthwise:
-    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
-        self.layer, self.isa = layer, isa
+    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int, epilogue: Epilogue) -> None:
+        self.layer, self.isa, self.epilogue = layer, isa, epilogue
         self.halves = LANES // isa.words
         self.plane = Plane.of(layer)
         self.groups = even_groups(layer.out_hw[1], pixels)
@@ -83,19 +84,14 @@ class _Depthwise:
         layer = self.layer
         mbs, taps = blocks16(layer.out_channels), -(-layer.kernel[0] // 2) * layer.kernel[1]
         x_shape = (layer.batch, mbs, *layer.in_hw, LANES)
-        out_shape = (layer.batch, mbs, *layer.out_hw, LANES)
-        kind = stored(layer.out, layer.out_dtype)
         plane = self.plane.size
         with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
             t.func_name(symbol)
             x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
             w = t.arg("w", t.Buffer(dims(mbs, taps, LANES, 2), "int16"))
-            qp = t.arg("qp", t.Buffer(dims(mbs, BLOCK_BYTES), "uint8"))
-            out = t.arg("out", t.Buffer(dims(*out_shape), kind))
+            self.epilogue.arguments()
             xs = flat(x, prod(x_shape), layer.in_dtype)
             self.w = flat(w, mbs * taps * LANES * 2, "int16")
-            self.qp = flat(qp, mbs * BLOCK_BYTES, "uint8")
-            self.out = flat(out, prod(out_shape), kind)
             with (
                 kernel_body(self.isa, symbol),
                 t.serial(i64(layer.batch)) as n,
@@ -132,9 +128,9 @@ class _Depthwise:
         layer, words32, halves = self.layer, self.isa.words, self.halves
         (oh, ow), (sh, sw), (dh, dw), (kh, kw) = layer.out_hw, layer.stride, layer.dilation, layer.kernel
         acc = Registers(size * halves, "uint32", words32)
-        words = Requantizer(self.qp, mb)
+        results = self.epilogue.of(mb)
         for h in range(halves):
-            bias = words.bias(h * words32, words32)
+            bias = results.bias(h * words32, words32)
             for p in range(size):
                 acc[p * halves + h] = bias
         readers: dict[int, list[tuple[int, int]]] = {}
@@ -167,7 +163,7 @@ class _Depthwise:
         for p in range(size):
             total = bind(concat([acc[p * halves + h] for h in range(halves)], words32))
             place = (image * i64(oh) + oy) * i64(ow) + ox + i64(p)
-            store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
+            results.store(place, total)
 
     def _values(self, source: Buffer, places: list[Expr]) -> Expr:
         """int16 of one pixel of one or two rows: channels of both in turn, or each beside its upper half."""

@@ -42,7 +42,8 @@ def build_elementwise(layer: AddLayer | RequantLayer, symbol: str) -> Any:
             wide = [_wide(x, at, zero) for x, (_, _, zero) in zip(xs, sides, strict=True)]
             total = words[0].scaled(wide[0]) + words[1].scaled(wide[1]) if rows > 1 else wide[0]
             last = words[-1]
-            store(result, at, last.clipped(last.scaled(bind(total)), layer.out_dtype), LANES)
+            value = last.clipped(last.scaled(bind(total)))
+            store(result, at, value.astype(f"{layer.out_dtype}x{LANES}"), LANES)
     return mark_layer(frame.get(), symbol, layer)
 
 

@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.epilogue import Epilogue, Results
 from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.laid import picked
 from sd_tvm.schedules.cpu.laid_pixels import LaidPixels
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import even_groups
-from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.taps import TapUnits
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
@@ -39,7 +39,6 @@ from sd_tvm.schedules.cpu.vec import (
     load,
     plus,
     scratch,
-    store,
     t,
     times,
 )
@@ -59,8 +58,8 @@ def pack_bases(weight: SDWeight) -> npt.NDArray[np.int8]:
     return np.ascontiguousarray(out.reshape(-1, LANES, s * s).transpose(0, 2, 1))
 
 
-def build_gemm(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
-    """PrimFunc of a layer. Operands: x, codes (as ``pack_taps`` makes them), bases, words, result.
+def build_gemm(layer: ConvLayer, isa: Isa, pixels: int, symbol: str, epilogue: Epilogue) -> Any:
+    """PrimFunc of a layer. Operands: x, codes (as ``pack_taps`` makes them), bases, the epilogue's.
 
     Parameters
     ----------
@@ -72,13 +71,15 @@ def build_gemm(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
         Most pixels whose sums stay in registers.
     symbol
         Name of the function.
+    epilogue
+        Of the layer.
     """
-    return _Gemm(layer, isa, pixels).build(symbol)
+    return _Gemm(layer, isa, pixels, epilogue).build(symbol)
 
 
 class _Gemm:
-    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
-        self.layer, self.isa, self.pixels = layer, isa, pixels
+    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int, epilogue: Epilogue) -> None:
+        self.layer, self.isa, self.epilogue, self.pixels = layer, isa, epilogue, pixels
         self.units = TapUnits(layer, isa)
         self.s, self.mbs = layer.geometry.s, blocks16(layer.out_channels)
         self.laid = LaidPixels(Operand(layer, isa.operand), self.units.blocks)
@@ -86,20 +87,15 @@ class _Gemm:
     def build(self, symbol: str) -> Any:
         layer, mbs, s, shape = self.layer, self.mbs, self.s, self.units.shape
         x_shape = (layer.batch, blocks16(layer.in_channels), *layer.in_hw, LANES)
-        out_shape = (layer.batch, mbs, *layer.out_hw, LANES)
-        kind = stored(layer.out, layer.out_dtype)
         with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
             t.func_name(symbol)
             x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
             codes = t.arg("codes", t.Buffer(dims(*shape), "uint8"))
             bases = t.arg("bases", t.Buffer(dims(mbs, s * s, LANES), "int8"))
-            qp = t.arg("qp", t.Buffer(dims(mbs, BLOCK_BYTES), "uint8"))
-            out = t.arg("out", t.Buffer(dims(*out_shape), kind))
+            self.epilogue.arguments()
             self.x = flat(x, prod(x_shape), layer.in_dtype)
             self.codes = flat(codes, prod(shape), "uint8")
             self.bases = flat(bases, mbs * s * s * LANES, "int8")
-            self.qp = flat(qp, mbs * BLOCK_BYTES, "uint8")
-            self.out = flat(out, prod(out_shape), kind)
             with kernel_body(self.isa, symbol), t.serial(i64(self.laid.images)) as n:
                 self._image(n)
         return mark_layer(frame.get(), symbol, layer)
@@ -129,23 +125,22 @@ class _Gemm:
         squares = self.s * self.s
         acc = Registers(size * squares, "uint32", self.isa.words)
         at = bind(p * i64(self.laid.pixel))
-        words = Requantizer(self.qp, mb)
+        results = self.epilogue.of(mb)
         parts: list[list[Expr]] = []
         for half in range(self.units.halves):
             acc.clear()
             codes = bind((mb * i64(self.units.halves) + i64(half)) * i64(prod(self.units.shape[2:])))
             with t.serial(i64(self.units.steps)) as step:
                 self._step(acc, laid, codes, at, step, size)
-            parts.append(self._sums(acc, words, mb, half, size))
+            parts.append(self._sums(acc, results, mb, half, size))
         for j in range(size):
             total = concat([sums[j] for sums in parts], self.isa.words)
-            value = words.finish(bind(total), self.layer.out, self.layer.out_dtype)
-            store(self.out, self.laid.place(n, mb, p0 + p + i64(j)) * i64(LANES), value, LANES)
+            results.store(self.laid.place(n, mb, p0 + p + i64(j)), bind(total))
 
-    def _sums(self, acc: Registers, words: Requantizer, mb: Expr, half: int, size: int) -> list[Expr]:
+    def _sums(self, acc: Registers, results: Results, mb: Expr, half: int, size: int) -> list[Expr]:
         """What the filters of a vector sum up to at each pixel, bias included."""
         squares, lanes = self.s * self.s, self.isa.words
-        totals = [words.bias(half * lanes, lanes)] * size
+        totals = [results.bias(half * lanes, lanes)] * size
         for i in range(squares):
             at = (mb * i64(squares) + i64(i)) * i64(LANES) + i64(half * lanes)
             value = load(self.bases, at, lanes).astype(f"int32x{lanes}")

@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.epilogue import Epilogue
 from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.operand import Operand
-from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
+from sd_tvm.schedules.cpu.requant import BLOCK_BYTES
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
     Expr,
@@ -178,8 +179,8 @@ def pack_bases(units: Units, weight: SDWeight) -> npt.NDArray[np.int8]:
     return np.ascontiguousarray(shaped.transpose(0, 1, 3, 4, 2))
 
 
-def build_gemv(layer: ConvLayer, isa: Isa, symbol: str) -> Any:
-    """PrimFunc of a dense layer at one pixel. Operands: x, codes, bases, table, words, result.
+def build_gemv(layer: ConvLayer, isa: Isa, symbol: str, epilogue: Epilogue) -> Any:
+    """PrimFunc of a dense layer at one pixel. Operands: x, codes, bases, table, the epilogue's.
 
     Parameters
     ----------
@@ -189,8 +190,10 @@ def build_gemv(layer: ConvLayer, isa: Isa, symbol: str) -> Any:
         Instruction set.
     symbol
         Name of the function.
+    epilogue
+        Of the layer.
     """
-    return Gemv(layer, isa, Units(layer, isa)).build(symbol)
+    return Gemv(layer, isa, Units(layer, isa), epilogue).build(symbol)
 
 
 class Gemv:
@@ -202,13 +205,15 @@ class Gemv:
         As for :func:`build_gemv`.
     units
         How codes lie in memory.
+    epilogue
+        Of the layer.
     """
 
     #: Tables of 16 bytes that codes are looked up in.
     tables = 1
 
-    def __init__(self, layer: ConvLayer, isa: Isa, units: Units) -> None:
-        self.layer, self.isa, self.units = layer, isa, units
+    def __init__(self, layer: ConvLayer, isa: Isa, units: Units, epilogue: Epilogue) -> None:
+        self.layer, self.isa, self.units, self.epilogue = layer, isa, units, epilogue
         self.rows = self.units.blocks * ROWS_PER_BLOCK
         self.mbs = blocks16(layer.out_channels)
 
@@ -216,7 +221,6 @@ class Gemv:
         """The PrimFunc."""
         layer, units, mbs = self.layer, self.units, self.mbs
         cbs = blocks16(layer.in_channels)
-        kind = stored(layer.out, layer.out_dtype)
         basis_shape = (mbs, units.halves, units.slices, _S * _S, units.filters)
         with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
             t.func_name(symbol)
@@ -225,11 +229,9 @@ class Gemv:
             codes = t.arg("codes", t.Buffer(dims(*shape), "uint8"))
             bases = t.arg("bases", t.Buffer(dims(*basis_shape), "int8"))
             table = t.arg("table", t.Buffer(dims(self.tables * LANES), "int8"))
-            qp = t.arg("qp", t.Buffer(dims(mbs, BLOCK_BYTES), "uint8"))
-            out = t.arg("out", t.Buffer(dims(1, mbs, 1, 1, LANES), kind))
+            self.epilogue.arguments()
             self.codes = flat(codes, mbs * units.halves * units.count * units.bytes, "uint8")
             self.bases = flat(bases, mbs * units.halves * units.slices * _S * _S * units.filters, "int8")
-            self.qp, self.out = flat(qp, mbs * BLOCK_BYTES, "uint8"), flat(out, mbs * LANES, kind)
             with kernel_body(self.isa, symbol):
                 self.xs = scratch(_S * self.rows, "uint8")
                 with t.serial(i64(_AHEAD // 2 // _LINE)) as line:
@@ -243,9 +245,8 @@ class Gemv:
                     y = scratch(LANES, "uint32")
                     with t.serial(i64(units.halves)) as half:
                         self._filters(y, bind(mb * i64(units.halves) + half), half)
-                    words = Requantizer(self.qp, mb)
-                    total = bind(plus(load(y, i64(0), LANES), words.bias()))
-                    store(self.out, mb * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
+                    results = self.epilogue.of(mb)
+                    results.store(mb, bind(plus(load(y, i64(0), LANES), results.bias())))
         return mark_layer(frame.get(), symbol, layer)
 
     def _planes(self, x: Buffer) -> None:
@@ -272,7 +273,7 @@ class Gemv:
         """Ask for what a block of filters reads besides its codes, too little at a time to be foreseen."""
         bases = self.units.slices * _S * _S * LANES
         words = 4 * LANES if self.layer.out == "i32" else BLOCK_BYTES
-        for buffer, step, size in ((self.bases, bases, bases), (self.qp, BLOCK_BYTES, words)):
+        for buffer, step, size in ((self.bases, bases, bases), (self.epilogue.qp, BLOCK_BYTES, words)):
             with t.serial(i64(-(-size // _LINE))) as line:
                 prefetch(buffer, mb * i64(step) + line * i64(_LINE))
 

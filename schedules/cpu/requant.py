@@ -112,10 +112,9 @@ class Words:
         negative = tirx.bitwise_and(tirx.shift_right(p, splat(31, "int32", LANES)), self.minus_some)
         return tirx.shift_right(tirx.shift_right(p + negative, self.shift) + self.some, self.some)
 
-    def clipped(self, y: Expr, dtype: str) -> Expr:
-        """8-bit result of a scaled value; the zero point comes last, where it cannot overflow."""
-        inside = tirx.min(tirx.max(y, self.low), self.high)
-        return (inside + self.zero).astype(f"{dtype}x{LANES}")
+    def clipped(self, y: Expr) -> Expr:
+        """int32x16 within 8 bits, of a scaled value; the zero point comes last, where it cannot overflow."""
+        return tirx.min(tirx.max(y, self.low), self.high) + self.zero
 
 
 def _even(x: Expr) -> Expr:
@@ -170,20 +169,10 @@ class Requantizer:
         return as_type(self._word(0, first, lanes), f"uint32x{lanes}")
 
     def apply(self, sums: Expr, dtype: str) -> Expr:
-        """8-bit result of int32x16 sums (bias included)."""
+        """Results of int32x16 sums (bias included), int32x16 within the range of ``dtype``."""
         if self._words is None:  # a store in between could change them, for all that the compiler knows
             m0 = bind(self._word(1))
             left, shift, some = (bind(self._byte(i)) for i in range(3))
             zero, low, high = (bind(self._byte(i, dtype)) for i in range(3, _BYTES))
             self._words = Words.of(m0, left, shift, some, (zero, low, high))
-        return self._words.clipped(self._words.scaled(sums), dtype)
-
-    def finish(self, sums: Expr, out: str, dtype: str) -> Expr:
-        """What a layer stores of uint32x16 sums: int32 (``i32``) or 8 bit."""
-        total = as_type(sums, f"int32x{LANES}")
-        return total if out == "i32" else self.apply(total, dtype)
-
-
-def stored(out: str, dtype: str) -> str:
-    """Type of a layer's result."""
-    return "int32" if out == "i32" else dtype
+        return self._words.clipped(self._words.scaled(sums))

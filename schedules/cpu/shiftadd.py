@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import tirx
 from sd_tvm.layers import ConvLayer
+from sd_tvm.schedules.cpu.epilogue import Epilogue
 from sd_tvm.schedules.cpu.gemv import Gemv, Units
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.vec import Expr, Registers, as_type, bind, i64, plus, splat, t
@@ -45,14 +46,14 @@ class ShiftUnits(Units):
         return False
 
 
-def build_shift_add(layer: ConvLayer, isa: Isa, symbol: str) -> Any:
+def build_shift_add(layer: ConvLayer, isa: Isa, symbol: str, epilogue: Epilogue) -> Any:
     """PrimFunc as :func:`~sd_tvm.schedules.cpu.gemv.build_gemv`, with :func:`shifts` for its table."""
-    return _ShiftAdd(layer, isa).build(symbol)
+    return _ShiftAdd(layer, isa, epilogue).build(symbol)
 
 
 class _ShiftAdd(Gemv):
-    def __init__(self, layer: ConvLayer, isa: Isa) -> None:
-        super().__init__(layer, isa, ShiftUnits(layer, isa))
+    def __init__(self, layer: ConvLayer, isa: Isa, epilogue: Epilogue) -> None:
+        super().__init__(layer, isa, ShiftUnits(layer, isa), epilogue)
         self.tables = len(shifts(self.units.form.table))
 
     def add_units(self, sums: Registers, at: Expr, unit: Expr, count: int) -> None:

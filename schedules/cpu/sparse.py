@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.epilogue import Epilogue
 from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.laid import LaidTaps, picked
 from sd_tvm.schedules.cpu.laid_pixels import LaidPixels
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import even_groups, result_place
-from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
     Expr,
@@ -37,7 +37,6 @@ from sd_tvm.schedules.cpu.vec import (
     i64,
     load,
     scratch,
-    store,
     t,
 )
 from sd_tvm.schedules.ops.tir import dims, mark_layer
@@ -80,8 +79,8 @@ def pack_sparse(layer: ConvLayer, weight: SDWeight) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(stacked).view(np.uint8).reshape(*stacked.shape[:4], LANES * _PAIR * 2)
 
 
-def build_sparse(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
-    """PrimFunc of a layer with N:16 rows. Operands: x, weights of :func:`pack_sparse`, words, result.
+def build_sparse(layer: ConvLayer, isa: Isa, pixels: int, symbol: str, epilogue: Epilogue) -> Any:
+    """PrimFunc of a layer with N:16 rows. Operands: x, weights of :func:`pack_sparse`, the epilogue's.
 
     Parameters
     ----------
@@ -93,14 +92,17 @@ def build_sparse(layer: ConvLayer, isa: Isa, pixels: int, symbol: str) -> Any:
         Most pixels whose sums stay in registers.
     symbol
         Name of the function.
+    epilogue
+        Of the layer.
     """
-    return _Sparse(layer, isa, pixels).build(symbol)
+    return _Sparse(layer, isa, pixels, epilogue).build(symbol)
 
 
 class _Sparse:
-    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int) -> None:
+    def __init__(self, layer: ConvLayer, isa: Isa, pixels: int, epilogue: Epilogue) -> None:
         assert layer.form is not None
-        self.layer, self.isa, self.operand = layer, isa, Operand(layer, BYTES)
+        self.layer, self.isa, self.epilogue = layer, isa, epilogue
+        self.operand = Operand(layer, BYTES)
         self.halves = LANES // isa.words
         self.s, self.blocks = layer.geometry.s, layer.geometry.blocks
         self.pairs = ROWS_KEPT[layer.form.pattern] // _PAIR
@@ -134,19 +136,14 @@ class _Sparse:
     def build(self, symbol: str) -> Any:
         layer = self.layer
         x_shape = (layer.batch, self.cbs, *layer.in_hw, LANES)
-        out_shape = (layer.batch, self.mbs, *layer.out_hw, LANES)
-        kind = stored(layer.out, layer.out_dtype)
         w_shape = (self.mbs, self.blocks, self.pairs, 1 + self.s, self.unit)
         with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
             t.func_name(symbol)
             x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
             w = t.arg("w", t.Buffer(dims(*w_shape), "uint8"))
-            qp = t.arg("qp", t.Buffer(dims(self.mbs, BLOCK_BYTES), "uint8"))
-            out = t.arg("out", t.Buffer(dims(*out_shape), kind))
+            self.epilogue.arguments()
             self.x = flat(x, prod(x_shape), layer.in_dtype)
             self.w = flat(w, prod(w_shape), "uint8")
-            self.qp = flat(qp, self.mbs * BLOCK_BYTES, "uint8")
-            self.out = flat(out, prod(out_shape), kind)
             with kernel_body(self.isa, symbol), t.serial(i64(self.images)) as n:
                 self._image(n)
         return mark_layer(frame.get(), symbol, layer)
@@ -184,7 +181,7 @@ class _Sparse:
     def _group(self, laid: Buffer, n: Expr, mb: Expr, base: Expr, pixel: Expr, size: int) -> None:
         """Sixteen filters at ``size`` pixels of each run of the group, the first of them at ``base``."""
         layer, words32, halves = self.layer, self.isa.words, self.halves
-        words = Requantizer(self.qp, mb)
+        results = self.epilogue.of(mb)
         sw = layer.stride[1] if self.taps else 1
         columns = [
             run * self.line + p * sw * self.column for run in range(self.together) for p in range(size)
@@ -192,7 +189,7 @@ class _Sparse:
         acc = Registers(len(columns) * halves, "uint32", words32)
         for h in range(halves):
             for p in range(len(columns)):
-                acc[p * halves + h] = words.bias(h * words32, words32)
+                acc[p * halves + h] = results.bias(h * words32, words32)
         per_block = self.pairs * (1 + self.s) * self.unit
         with t.serial(i64(self.blocks)) as b:
             at = bind(base + b * i64(self.block))
@@ -204,7 +201,7 @@ class _Sparse:
             run, p = divmod(i, size)
             total = bind(concat([acc[i * halves + h] for h in range(halves)], words32))
             place = result_place(layer, self.flat_batch, n, mb, pixel + i64(run * self.run + p))
-            store(self.out, place * i64(LANES), words.finish(total, layer.out, layer.out_dtype), LANES)
+            results.store(place, total)
 
     def _pair(self, acc: Registers, laid: Buffer, at: Expr, w: Expr, columns: list[int], half: int) -> None:
         """Two kept rows of the filters of a vector, at every pixel of the group (``columns``: its bytes)."""

@@ -18,6 +18,7 @@ from sd_tvm.schedules.cpu import cost
 from sd_tvm.schedules.cpu.dense import build_dense, pack_dense
 from sd_tvm.schedules.cpu.dense8 import build_dense8, pack_dense8
 from sd_tvm.schedules.cpu.depthwise import build_depthwise, pack_depthwise
+from sd_tvm.schedules.cpu.epilogue import Epilogue, Residual
 from sd_tvm.schedules.cpu.gemm import build_gemm
 from sd_tvm.schedules.cpu.gemm import pack_bases as pack_filter_bases
 from sd_tvm.schedules.cpu.gemv import Units, build_gemv, pack_bases, pack_codes
@@ -93,9 +94,13 @@ class Kernel:
             return f"no kernel for basis kind {form.basis_kind}"
         return _OPERATIONS[self.operation].refuses(self, layer)
 
-    def build(self, layer: ConvLayer, symbol: str) -> Any:
-        """PrimFunc: x, the arrays of :meth:`pack`, result."""
-        return _OPERATIONS[self.operation].build(self, layer, symbol)
+    def build(self, layer: ConvLayer, symbol: str, residual: Residual | None = None) -> Any:
+        """PrimFunc: x, the arrays of :meth:`pack`, result.
+
+        With a residual, before the result: the other tensor, blocked as the result is, and the words of the
+        addition (:meth:`~sd_tvm.schedules.cpu.linear_sum.LinearSum.words`).
+        """
+        return _OPERATIONS[self.operation].build(self, layer, symbol, Epilogue(layer, residual))
 
     def pack(self, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
         """The layer's constants as this kernel reads them.
@@ -113,7 +118,7 @@ class Kernel:
 @dataclass(frozen=True)
 class _Operation:
     refuses: Callable[[Kernel, ConvLayer], str]
-    build: Callable[[Kernel, ConvLayer, str], Any]
+    build: Callable[[Kernel, ConvLayer, str, Epilogue], Any]
     pack: Callable[[Kernel, ConvLayer, Sequence[Array]], list[Array]]
     cost: Callable[[ConvLayer, Isa], float] = cost.none
 
@@ -261,33 +266,44 @@ def _rebuilt(
 
 
 _OPERATIONS: dict[Operation, _Operation] = {
-    "gemv": _Operation(_one_pixel, lambda k, layer, symbol: build_gemv(layer, k.isa, symbol), _pack_gemv),
+    "gemv": _Operation(
+        _one_pixel, lambda k, layer, name, end: build_gemv(layer, k.isa, name, end), _pack_gemv
+    ),
     "shiftadd": _Operation(
-        _one_pixel, lambda k, layer, symbol: build_shift_add(layer, k.isa, symbol), _pack_gemv, cost.never
+        _one_pixel,
+        lambda k, layer, name, end: build_shift_add(layer, k.isa, name, end),
+        _pack_gemv,
+        cost.never,
     ),
     "gemm": _Operation(
-        _pixels, lambda k, layer, symbol: build_gemm(layer, k.isa, k.tile, symbol), _pack_gemm, cost.pixels
+        _pixels,
+        lambda k, layer, name, end: build_gemm(layer, k.isa, k.tile, name, end),
+        _pack_gemm,
+        cost.pixels,
     ),
     "depthwise": _Operation(
         _channel_each,
-        lambda k, layer, symbol: build_depthwise(layer, k.isa, k.tile, symbol),
+        lambda k, layer, name, end: build_depthwise(layer, k.isa, k.tile, name, end),
         _rebuilt(lambda _, weight: pack_depthwise(weight)),
     ),
     "taps": _Operation(
-        _columns, lambda k, layer, symbol: build_taps(layer, k.isa, k.tile, symbol), _pack_taps, cost.columns
+        _columns,
+        lambda k, layer, name, end: build_taps(layer, k.isa, k.tile, name, end),
+        _pack_taps,
+        cost.columns,
     ),
     "sparse": _Operation(
         _kept_rows,
-        lambda k, layer, symbol: build_sparse(layer, k.isa, k.tile, symbol),
+        lambda k, layer, name, end: build_sparse(layer, k.isa, k.tile, name, end),
         _pack_sparse,
         cost.kept,
     ),
     "conv8": _Operation(
-        _whole8, lambda k, layer, symbol: build_dense8(layer, k.isa, k.tile, symbol), _pack_dense8
+        _whole8, lambda k, layer, name, end: build_dense8(layer, k.isa, k.tile, name, end), _pack_dense8
     ),
     "conv": _Operation(
         _whole16,
-        lambda k, layer, symbol: build_dense(layer, k.isa, k.tile, symbol),
+        lambda k, layer, name, end: build_dense(layer, k.isa, k.tile, name, end),
         _rebuilt(pack_dense),
         cost.rebuilt,
     ),

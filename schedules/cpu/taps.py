@@ -28,13 +28,13 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import ir_builder, tirx
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.epilogue import Epilogue
 from sd_tvm.schedules.cpu.gemv import chain
 from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.laid import LaidTaps, picked
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import even_groups
-from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer, stored
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
     Expr,
@@ -180,8 +180,8 @@ def pack_transforms(operand: Operand, weight: SDWeight) -> npt.NDArray[np.int32]
     return np.ascontiguousarray(out.reshape(-1, LANES, s * s + s).transpose(0, 2, 1))
 
 
-def build_taps(layer: ConvLayer, isa: Isa, columns: int, symbol: str) -> Any:
-    """PrimFunc of a layer. Operands: x, codes, transforms (as packed above), words, result.
+def build_taps(layer: ConvLayer, isa: Isa, columns: int, symbol: str, epilogue: Epilogue) -> Any:
+    """PrimFunc of a layer. Operands: x, codes, transforms (as packed above), the epilogue's.
 
     Parameters
     ----------
@@ -193,13 +193,16 @@ def build_taps(layer: ConvLayer, isa: Isa, columns: int, symbol: str) -> Any:
         Most columns whose sums stay in registers, for three elements a row.
     symbol
         Name of the function.
+    epilogue
+        Of the layer.
     """
-    return _Taps(layer, isa, columns).build(symbol)
+    return _Taps(layer, isa, columns, epilogue).build(symbol)
 
 
 class _Taps:
-    def __init__(self, layer: ConvLayer, isa: Isa, columns: int) -> None:
-        self.layer, self.isa, self.units = layer, isa, TapUnits(layer, isa)
+    def __init__(self, layer: ConvLayer, isa: Isa, columns: int, epilogue: Epilogue) -> None:
+        self.layer, self.isa, self.epilogue = layer, isa, epilogue
+        self.units = TapUnits(layer, isa)
         self.s, self.mbs = layer.geometry.s, blocks16(layer.out_channels)
         self.laid = LaidTaps(Operand(layer, isa.operand), isa, self.units.blocks)
         (oh, _), self.width = layer.out_hw, layer.reach[1]
@@ -216,21 +219,16 @@ class _Taps:
     def build(self, symbol: str) -> Any:
         layer, mbs, shape = self.layer, self.mbs, self.units.shape
         x_shape = (layer.batch, blocks16(layer.in_channels), *layer.in_hw, LANES)
-        out_shape = (layer.batch, mbs, *layer.out_hw, LANES)
         self.constants = self.s * self.s + self.s
-        kind = stored(layer.out, layer.out_dtype)
         with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
             t.func_name(symbol)
             x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
             codes = t.arg("codes", t.Buffer(dims(*shape), "uint8"))
             transforms = t.arg("transforms", t.Buffer(dims(mbs, self.constants, LANES), "int32"))
-            qp = t.arg("qp", t.Buffer(dims(mbs, BLOCK_BYTES), "uint8"))
-            out = t.arg("out", t.Buffer(dims(*out_shape), kind))
+            self.epilogue.arguments()
             self.x = flat(x, prod(x_shape), layer.in_dtype)
             self.codes = flat(codes, prod(shape), "uint8")
             self.transforms = flat(transforms, mbs * self.constants * LANES, "int32")
-            self.qp = flat(qp, mbs * BLOCK_BYTES, "uint8")
-            self.out = flat(out, prod(out_shape), kind)
             with kernel_body(self.isa, symbol), t.serial(i64(layer.batch)) as n:
                 self._image(n)
         return mark_layer(frame.get(), symbol, layer)
@@ -360,15 +358,14 @@ class _Taps:
         """Pixels of some rows of the result from the sums of their columns."""
         layer, s = self.layer, self.s
         (oh, ow), sw, dw = layer.out_hw, layer.stride[1], layer.dilation[1]
-        words = Requantizer(self.qp, mb)
+        results = self.epilogue.of(mb)
         basis = self._transforms(mb, 0, s * s)
         with t.serial(i64(self.together)) as run, t.serial(i64(ow)) as ox:
-            total = words.bias()
+            total = results.bias()
             at = bind((run * i64(self.width) + ox * i64(sw)) * i64(s * LANES))
             for e in range(s):
                 for k in range(s):
                     value = load(sums, at + i64((e * dw * s + k) * LANES), LANES)
                     total = plus(total, times(basis[k * s + e], value))
             place = ((n * i64(self.mbs) + mb) * i64(oh) + row + run) * i64(ow) + ox
-            value = words.finish(bind(total), layer.out, layer.out_dtype)
-            store(self.out, place * i64(LANES), value, LANES)
+            results.store(place, bind(total))

@@ -20,9 +20,9 @@ import numpy.typing as npt
 from sd_tvm._tvm import tvm
 from sd_tvm.errors import OptionError
 from sd_tvm.layers import LANES, ConvLayer, blocks16
+from sd_tvm.schedules.cpu.epilogue import stored
 from sd_tvm.schedules.cpu.guard import QUESTIONS
 from sd_tvm.schedules.cpu.isa import Isa, features_of, platform_of
-from sd_tvm.schedules.cpu.requant import stored
 from sd_tvm.schedules.cpu.table import Kernel, ranked
 from sd_tvm.schedules.database import Database
 
@@ -163,9 +163,7 @@ def _seconds(kernel: Kernel, layer: ConvLayer, target: Any, operands: Sequence[A
     x = rng.integers(0, 128, (layer.batch, blocks16(layer.in_channels), *layer.in_hw, LANES))
     shape = (layer.batch, blocks16(layer.out_channels), *layer.out_hw, LANES)
     arrays = [x.astype(layer.in_dtype), *kernel.pack(layer, operands)]
-    arguments = [
-        tvm.runtime.tensor(a) for a in (*arrays, np.zeros(shape, stored(layer.out, layer.out_dtype)))
-    ]
+    arguments = [tvm.runtime.tensor(a) for a in (*arrays, np.zeros(shape, stored(layer)))]
     run(*arguments)
     least, end = float("inf"), time.perf_counter() + _SECONDS
     for turn in range(1_000_000):
