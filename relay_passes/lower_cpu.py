@@ -10,6 +10,7 @@ from sd_tvm.errors import OptionError
 from sd_tvm.layers import ConvLayer, layer_from_json
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, const, constant, is_call, rewrite
 from sd_tvm.relay_passes._weights import relax_functions, without
+from sd_tvm.relay_passes.lower_float import OPAQUE, lower_float
 from sd_tvm.relay_passes.report import place
 from sd_tvm.schedules.cpu import schedule_cpu
 from sd_tvm.schedules.cpu.isa import ISAS, available
@@ -23,8 +24,6 @@ CPU_ATTR = "sd.cpu"
 KERNEL_ATTR = "sd.cpu.kernel"
 #: Attribute of a module: what its kernels need of the processor, JSON list of LLVM's names of features.
 REQUIRES_ATTR = "sd.cpu.requires"
-#: TVM's pattern kind "opaque": FuseOps leaves scheduled functions alone.
-_OPAQUE = 8
 
 
 def integer_layers(mod: IRModule) -> list[tuple[Any, Any]]:
@@ -71,6 +70,7 @@ class LowerToCPU:
 
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         """The pass."""
+        mod = lower_float(mod)
         layers = dict(integer_layers(mod))
         if not layers:
             return mod
@@ -89,7 +89,7 @@ class LowerToCPU:
         mod = without(mod, kernels.replaced - kernels.kept)
         for gvar, func in layers.items():
             if str(gvar.name_hint) not in kernels.replaced - kernels.kept:
-                scheduled = schedule_cpu(func).with_attr(CPU_ATTR, True).with_attr("op_pattern", _OPAQUE)
+                scheduled = schedule_cpu(func).with_attr(CPU_ATTR, True).with_attr("op_pattern", OPAQUE)
                 mod = mod.clone()
                 mod.update_func(gvar, scheduled)
         if kernels.features:
@@ -151,6 +151,6 @@ class _Kernels:
         self.features.update(kernel.isa.features)
         symbol = f"{name}_{kernel.isa.name}"
         func = kernel.build(layer, symbol).with_attr(CPU_ATTR, True).with_attr(KERNEL_ATTR, kernel.name)
-        gvar = context.add_func(func.with_attr("op_pattern", _OPAQUE).without_attr("global_symbol"), symbol)
+        gvar = context.add_func(func.with_attr("op_pattern", OPAQUE).without_attr("global_symbol"), symbol)
         constants = [const(a) for a in kernel.pack(layer, known)]
         return relax.call_tir(gvar, [x, *constants], out_ty=value.ty_args[0])

@@ -122,7 +122,7 @@ class Machine:
         self.uc.mem_write(data, a.tobytes())
         sizes = struct.pack(f"<{2 * a.ndim}q", *a.shape, *(s // a.itemsize for s in a.strides))
         at = self._allocate(48 + len(sizes))
-        kind = {"i": 0, "u": 1}[a.dtype.kind]
+        kind = {"i": 0, "u": 1, "f": 2}[a.dtype.kind]
         head = struct.pack("<QiiiBBH", data, 1, 0, a.ndim, kind, 8 * a.itemsize, 1)
         self.uc.mem_write(at, head + struct.pack("<QQQ", at + 48, at + 48 + 8 * a.ndim, 0) + sizes)
         return at, data
