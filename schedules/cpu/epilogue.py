@@ -6,6 +6,8 @@ are, is the same for all of them and is here.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -13,8 +15,21 @@ from typing import Literal
 from sd_tvm._tvm import tirx
 from sd_tvm.layers import LANES, AddLayer, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.linear_sum import SUM_WORDS
-from sd_tvm.schedules.cpu.requant import BLOCK_BYTES, Requantizer
-from sd_tvm.schedules.cpu.vec import Buffer, Expr, as_type, bind, flat, i64, load, plus, store, t, times
+from sd_tvm.schedules.cpu.scaling import ANY, Scaling
+from sd_tvm.schedules.cpu.vec import (
+    Buffer,
+    Expr,
+    as_type,
+    bind,
+    flat,
+    i64,
+    load,
+    plus,
+    scratch,
+    store,
+    t,
+    times,
+)
 from sd_tvm.schedules.ops.tir import dims
 
 
@@ -48,10 +63,12 @@ class Epilogue:
         The convolution.
     residual
         What is added; its result is then the kernel's.
+    scaling
+        How the convolution's words are stored and used.
     """
 
-    def __init__(self, layer: ConvLayer, residual: Residual | None = None) -> None:
-        self.layer, self.residual = layer, residual
+    def __init__(self, layer: ConvLayer, residual: Residual | None = None, scaling: Scaling = ANY) -> None:
+        self.layer, self.residual, self.scaling = layer, residual, scaling
 
     def arguments(self) -> None:
         """Declare them, in a kernel's head."""
@@ -59,12 +76,13 @@ class Epilogue:
         mbs = blocks16(layer.out_channels)
         shape = (layer.batch, mbs, *layer.out_hw, LANES)
         self.dtype = stored(layer) if residual is None else residual.layer.out_dtype
-        qp = t.arg("qp", t.Buffer(dims(mbs, BLOCK_BYTES), "uint8"))
+        qp = t.arg("qp", t.Buffer(dims(mbs, self.scaling.block_bytes), "uint8"))
         if residual is not None:
             other = t.arg("other", t.Buffer(dims(*shape), residual.other_dtype))
             self.sum = t.arg("sum", t.Buffer(dims(SUM_WORDS), "int32"))
         out = t.arg("out", t.Buffer(dims(*shape), self.dtype))
-        self.qp, self.out = flat(qp, mbs * BLOCK_BYTES, "uint8"), flat(out, prod(shape), self.dtype)
+        self.qp = flat(qp, mbs * self.scaling.block_bytes, "uint8")
+        self.out = flat(out, prod(shape), self.dtype)
         if residual is not None:
             self.other = flat(other, prod(shape), residual.other_dtype)
 
@@ -85,27 +103,55 @@ class Results:
     """
 
     def __init__(self, epilogue: Epilogue, block: Expr) -> None:
-        self._epilogue, self._words = epilogue, Requantizer(epilogue.qp, block)
+        self._epilogue, self._words = epilogue, epilogue.scaling.reader(epilogue.qp, block)
         self._sum: Sum | None = None
 
     def bias(self, first: int = 0, lanes: int = LANES) -> Expr:
         """uint32 biases of ``lanes`` filters from ``first`` on."""
         return self._words.bias(first, lanes)
 
+    def store_each(self, shape: Sequence[int], sums: Sequence[Expr], place: Callable[..., Expr]) -> None:
+        """Write results at several pixels, in a loop: unrolled, LLVM takes turns at them and spills.
+
+        Parameters
+        ----------
+        shape
+            Of the pixels.
+        sums
+            uint32x16 of each, bias included, row-major.
+        place
+            Block of the result, given a pixel's index.
+        """
+        kept = scratch(len(sums) * LANES, "uint32")
+        for i, value in enumerate(sums):
+            store(kept, i64(i * LANES), value, LANES)
+        self._prepare()
+        with ExitStack() as loops:
+            index = [loops.enter_context(t.serial(i64(extent))) for extent in shape]
+            flat_index = i64(0)
+            for i, extent in zip(index, shape, strict=True):
+                flat_index = flat_index * i64(extent) + i
+            self.store(place(*index), bind(load(kept, flat_index * i64(LANES), LANES)))
+
     def store(self, place: Expr, sums: Expr) -> None:
         """Write the results of uint32x16 sums, bias included, to block ``place`` of the result."""
         epilogue, at = self._epilogue, bind(place * i64(LANES))
-        value = as_type(sums, f"int32x{LANES}")
-        if epilogue.layer.out != "i32":
-            value = self._words.apply(value, epilogue.layer.out_dtype)
+        self._prepare()
+        value, layer = as_type(sums, f"int32x{LANES}"), epilogue.layer
         if epilogue.residual is not None:
-            if self._sum is None:
-                self._sum = Sum(epilogue.sum)
+            assert self._sum is not None
             other = load(epilogue.other, at, LANES).astype(f"int32x{LANES}")
-            value = self._sum.of(value, other)
-        if epilogue.dtype != "int32":
+            value = self._sum.of(self._words.wide(value, layer.out_dtype), other)
             value = value.astype(f"{epilogue.dtype}x{LANES}")
+        elif layer.out != "i32":
+            value = self._words.narrow(value, layer.out_dtype)
         store(epilogue.out, at, value, LANES)
+
+    def _prepare(self) -> None:
+        if self._epilogue.layer.out != "i32":
+            self._words.prepare(self._epilogue.layer.out_dtype)
+        if self._epilogue.residual is not None and self._sum is None:
+            self._sum = Sum(self._epilogue.sum)
 
 
 class Sum:

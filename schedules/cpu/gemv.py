@@ -24,7 +24,6 @@ from sd_tvm.schedules.cpu.epilogue import Epilogue
 from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.operand import Operand
-from sd_tvm.schedules.cpu.requant import BLOCK_BYTES
 from sd_tvm.schedules.cpu.vec import (
     Buffer,
     Expr,
@@ -272,8 +271,9 @@ class Gemv:
     def _ask(self, mb: Expr) -> None:
         """Ask for what a block of filters reads besides its codes, too little at a time to be foreseen."""
         bases = self.units.slices * _S * _S * LANES
-        words = 4 * LANES if self.layer.out == "i32" else BLOCK_BYTES
-        for buffer, step, size in ((self.bases, bases, bases), (self.epilogue.qp, BLOCK_BYTES, words)):
+        block = self.epilogue.scaling.block_bytes
+        words = 4 * LANES if self.layer.out == "i32" else block
+        for buffer, step, size in ((self.bases, bases, bases), (self.epilogue.qp, block, words)):
             with t.serial(i64(-(-size // _LINE))) as line:
                 prefetch(buffer, mb * i64(step) + line * i64(_LINE))
 

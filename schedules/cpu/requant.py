@@ -76,7 +76,7 @@ class Words:
         """Of int32x16 vectors: M0, shift left, shift right less one or 0, shift right > 0, limits."""
         minus, (zero, low, high) = bind(splat(0, "int32", LANES) - some), clip
         limits = (bind(low - zero), bind(high - zero))
-        return cls(left, bind(m0), bind(_odd(m0)), shift, some, minus, zero, *limits)
+        return cls(left, bind(m0), bind(odd(m0)), shift, some, minus, zero, *limits)
 
     @classmethod
     def uniform(cls, words: Buffer, row: int, dtype: str) -> Words:
@@ -117,7 +117,7 @@ class Words:
         return tirx.min(tirx.max(y, self.low), self.high) + self.zero
 
 
-def _even(x: Expr) -> Expr:
+def even(x: Expr) -> Expr:
     """Even lanes of int32x16 as int64x8; in a product LLVM needs no instruction for it (vpmuldq).
 
     Only there where it sees both factors made so: not if one of them was bound outside of a loop.
@@ -126,7 +126,7 @@ def _even(x: Expr) -> Expr:
     return tirx.shift_right(tirx.shift_left(as_type(x, f"int64x{LANES // 2}"), half), half)
 
 
-def _odd(x: Expr) -> Expr:
+def odd(x: Expr) -> Expr:
     """Odd lanes of int32x16 in the place of the even ones."""
     return pick([x], [i | 1 for i in range(LANES)])
 
@@ -135,9 +135,9 @@ def _high_product(x: Expr, w: Words) -> Expr:
     """(x * M0 + 2^30) >> 31 of int32x16."""
     lanes = LANES // 2
     rounding = splat(1 << 30, "int64", lanes)
-    even = tirx.shift_right(_even(x) * _even(w.m0) + rounding, splat(31, "int64", lanes))
-    odd = tirx.shift_left(_even(bind(_odd(x))) * _even(w.m0_odd) + rounding, splat(1, "int64", lanes))
-    pair = [bind(as_type(v, f"int32x{LANES}")) for v in (even, odd)]
+    low = tirx.shift_right(even(x) * even(w.m0) + rounding, splat(31, "int64", lanes))
+    uneven = tirx.shift_left(even(bind(odd(x))) * even(w.m0_odd) + rounding, splat(1, "int64", lanes))
+    pair = [bind(as_type(v, f"int32x{LANES}")) for v in (low, uneven)]
     return pick(pair, [i + LANES * (i % 2) for i in range(LANES)])
 
 
@@ -168,11 +168,20 @@ class Requantizer:
         """uint32 biases of ``lanes`` filters from ``first`` on."""
         return as_type(self._word(0, first, lanes), f"uint32x{lanes}")
 
-    def apply(self, sums: Expr, dtype: str) -> Expr:
-        """Results of int32x16 sums (bias included), int32x16 within the range of ``dtype``."""
-        if self._words is None:  # a store in between could change them, for all that the compiler knows
+    def prepare(self, dtype: str) -> None:
+        """Read the words, once: a store in between could change them, for all that the compiler knows."""
+        if self._words is None:
             m0 = bind(self._word(1))
             left, shift, some = (bind(self._byte(i)) for i in range(3))
             zero, low, high = (bind(self._byte(i, dtype)) for i in range(3, _BYTES))
             self._words = Words.of(m0, left, shift, some, (zero, low, high))
+
+    def wide(self, sums: Expr, dtype: str) -> Expr:
+        """Results of int32x16 sums (bias included), int32x16 within the range of ``dtype``."""
+        self.prepare(dtype)
+        assert self._words is not None
         return self._words.clipped(self._words.scaled(sums))
+
+    def narrow(self, sums: Expr, dtype: str) -> Expr:
+        """Results of int32x16 sums (bias included) in ``dtype``."""
+        return self.wide(sums, dtype).astype(f"{dtype}x{LANES}")

@@ -24,7 +24,7 @@ from sd_tvm.schedules.cpu.gemm import pack_bases as pack_filter_bases
 from sd_tvm.schedules.cpu.gemv import Units, build_gemv, pack_bases, pack_codes
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, NEON_DOT, Isa
 from sd_tvm.schedules.cpu.operand import Operand
-from sd_tvm.schedules.cpu.requant import quantisation_block
+from sd_tvm.schedules.cpu.scaling import ANY, Scaling
 from sd_tvm.schedules.cpu.shiftadd import ShiftUnits, build_shift_add, shifts
 from sd_tvm.schedules.cpu.sparse import BYTES, build_sparse, pack_sparse
 from sd_tvm.schedules.cpu.taps import TapUnits, build_taps, pack_taps, pack_transforms
@@ -94,15 +94,17 @@ class Kernel:
             return f"no kernel for basis kind {form.basis_kind}"
         return _OPERATIONS[self.operation].refuses(self, layer)
 
-    def build(self, layer: ConvLayer, symbol: str, residual: Residual | None = None) -> Any:
-        """PrimFunc: x, the arrays of :meth:`pack`, result.
+    def build(
+        self, layer: ConvLayer, symbol: str, residual: Residual | None = None, scaling: Scaling = ANY
+    ) -> Any:
+        """PrimFunc: x, the arrays of :meth:`pack` for the same scaling, result.
 
         With a residual, before the result: the other tensor, blocked as the result is, and the words of the
         addition (:meth:`~sd_tvm.schedules.cpu.linear_sum.LinearSum.words`).
         """
-        return _OPERATIONS[self.operation].build(self, layer, symbol, Epilogue(layer, residual))
+        return _OPERATIONS[self.operation].build(self, layer, symbol, Epilogue(layer, residual, scaling))
 
-    def pack(self, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+    def pack(self, layer: ConvLayer, operands: Sequence[Array], scaling: Scaling = ANY) -> list[Array]:
         """The layer's constants as this kernel reads them.
 
         Parameters
@@ -111,15 +113,23 @@ class Kernel:
             A layer that :meth:`refuses` says nothing about.
         operands
             Its operands after x, as :class:`~sd_tvm.layers.ConvLayer` lists them.
+        scaling
+            What results are requantised with.
         """
-        return _OPERATIONS[self.operation].pack(self, layer, operands)
+        *weight, words = operands
+        packed, offset = _OPERATIONS[self.operation].pack(self, layer, weight)
+        return [*packed, scaling.block(words, layer.out_dtype, offset)]
+
+
+#: Arrays of a weight from its operands, and what is added to the biases.
+_Pack = Callable[[Kernel, ConvLayer, Sequence[Array]], tuple[list[Array], Array | None]]
 
 
 @dataclass(frozen=True)
 class _Operation:
     refuses: Callable[[Kernel, ConvLayer], str]
     build: Callable[[Kernel, ConvLayer, str, Epilogue], Any]
-    pack: Callable[[Kernel, ConvLayer, Sequence[Array]], list[Array]]
+    pack: _Pack
     cost: Callable[[ConvLayer, Isa], float] = cost.none
 
 
@@ -204,7 +214,7 @@ def _channel_each(_: Kernel, layer: ConvLayer) -> str:
     return _fits_int16(layer)
 
 
-def _pack_gemv(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+def _pack_gemv(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> tuple[list[Array], Array]:
     weight = weight_of(layer, operands)
     assert isinstance(weight, SDWeight)
     units, table = Units(layer, kernel.isa), operands[2]
@@ -214,53 +224,41 @@ def _pack_gemv(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> l
         pack_codes(units, operands[0]),
         pack_bases(units, weight),
         table,
-        _shifted(Operand(layer, kernel.isa.operand), weight, operands[-1]),
-    ]
+    ], Operand(layer, kernel.isa.operand).bias(weight)
 
 
-def _pack_taps(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+def _pack_taps(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> tuple[list[Array], Array]:
     weight = weight_of(layer, operands)
     assert isinstance(weight, SDWeight)
     return [
         pack_taps(TapUnits(layer, kernel.isa), weight),
         pack_transforms(Operand(layer, kernel.isa.operand), weight),
-        _shifted(Operand(layer, kernel.isa.operand), weight, operands[-1]),
-    ]
+    ], Operand(layer, kernel.isa.operand).bias(weight)
 
 
-def _pack_gemm(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+def _pack_gemm(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> tuple[list[Array], Array]:
     weight = weight_of(layer, operands)
     assert isinstance(weight, SDWeight)
     return [
         pack_taps(TapUnits(layer, kernel.isa), weight),
         pack_filter_bases(weight),
-        _shifted(Operand(layer, kernel.isa.operand), weight, operands[-1]),
-    ]
+    ], Operand(layer, kernel.isa.operand).bias(weight)
 
 
-def _pack_sparse(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+def _pack_sparse(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> tuple[list[Array], Array]:
     weight = weight_of(layer, operands)
     assert isinstance(weight, SDWeight)
-    return [pack_sparse(layer, weight), _shifted(Operand(layer, BYTES), weight, operands[-1])]
+    return [pack_sparse(layer, weight)], Operand(layer, BYTES).bias(weight)
 
 
-def _pack_dense8(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
+def _pack_dense8(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> tuple[list[Array], Array]:
     weight = weight_of(layer, operands)
-    operand = Operand(layer, kernel.isa.operand)
-    return [pack_dense8(layer, weight.integer()), _shifted(operand, weight, operands[-1])]
+    return [pack_dense8(layer, weight.integer())], Operand(layer, kernel.isa.operand).bias(weight)
 
 
-def _shifted(operand: Operand, weight: Weight, words: Array) -> Array:
-    """Quantisation block of a kernel that multiplies bytes of this type."""
-    return quantisation_block(words, operand.layer.out_dtype, operand.bias(weight))
-
-
-def _rebuilt(
-    pack: Callable[[ConvLayer, npt.NDArray[np.int32]], Array],
-) -> Callable[[Kernel, ConvLayer, Sequence[Array]], list[Array]]:
-    def packed(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> list[Array]:
-        weight = weight_of(layer, operands).integer()
-        return [pack(layer, weight), quantisation_block(operands[-1], layer.out_dtype)]
+def _rebuilt(pack: Callable[[ConvLayer, npt.NDArray[np.int32]], Array]) -> _Pack:
+    def packed(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> tuple[list[Array], None]:
+        return [pack(layer, weight_of(layer, operands).integer())], None
 
     return packed
 

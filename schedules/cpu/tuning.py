@@ -23,6 +23,7 @@ from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.epilogue import stored
 from sd_tvm.schedules.cpu.guard import QUESTIONS
 from sd_tvm.schedules.cpu.isa import Isa, features_of, platform_of
+from sd_tvm.schedules.cpu.scaling import scaling_of
 from sd_tvm.schedules.cpu.table import Kernel, ranked
 from sd_tvm.schedules.database import Database
 
@@ -157,12 +158,13 @@ def _check_runs_here(target: Any) -> None:
 
 def _seconds(kernel: Kernel, layer: ConvLayer, target: Any, operands: Sequence[Array]) -> float:
     """Least time of a call, random x."""
-    func = kernel.build(layer, "f").with_attr("global_symbol", "f")
+    scaling = scaling_of(layer, operands[-1])
+    func = kernel.build(layer, "f", scaling=scaling).with_attr("global_symbol", "f")
     run = tvm.compile(tvm.IRModule({"f": func}), target=target)["f"]
     rng = np.random.default_rng(0)
     x = rng.integers(0, 128, (layer.batch, blocks16(layer.in_channels), *layer.in_hw, LANES))
     shape = (layer.batch, blocks16(layer.out_channels), *layer.out_hw, LANES)
-    arrays = [x.astype(layer.in_dtype), *kernel.pack(layer, operands)]
+    arrays = [x.astype(layer.in_dtype), *kernel.pack(layer, operands, scaling)]
     arguments = [tvm.runtime.tensor(a) for a in (*arrays, np.zeros(shape, stored(layer)))]
     run(*arguments)
     least, end = float("inf"), time.perf_counter() + _SECONDS
