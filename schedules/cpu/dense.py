@@ -255,14 +255,10 @@ class _Dense:
             at = bind(base + (ky * i64(dh * self.hw[1]) + kx * i64(dw)) * i64(shape.channels))
             with t.serial(i64(per_tap)) as pair:
                 self._pair(acc, xw, at + pair * i64(_PAIR), step + pair, size)
-        totals = [
-            concat([acc[p * self.halves + h] for h in range(self.halves)], lanes32) for p in range(size)
-        ]
-
-        def place(p: Expr) -> Expr:
-            return result_place(layer, shape.flat_batch, n, mb, pixel + p)
-
-        results.store_each((size,), totals, place)
+        for p in range(size):
+            total = bind(concat([acc[p * self.halves + h] for h in range(self.halves)], lanes32))
+            place = result_place(layer, shape.flat_batch, n, mb, pixel + i64(p))
+            results.store(place, total)
 
     def _pair(self, acc: Registers, xw: Buffer, at: Expr, step: Expr, size: int) -> None:
         """One pair of channels of one tap, added to every pixel of the group."""

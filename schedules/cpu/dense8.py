@@ -190,16 +190,11 @@ class _Dense8:
                     self._quads(acc, source, bind(at + cb * i64(self.channels)), w, cb, offsets, _QUADS)
             if rest:
                 self._quads(acc, source, at + i64(full * self.channels), w, i64(full), offsets, rest)
-        totals = [
-            concat([acc[i * self.halves + h] for h in range(self.halves)], self.isa.words)
-            for i in range(len(offsets))
-        ]
-
-        def place(row: Expr, column: Expr) -> Expr:
-            at = pixel + row * i64(self.columns) + column
-            return result_place(layer, self.flat_batch, n, mb, at)
-
-        results.store_each(size, totals, place)
+        for i, (row, column) in enumerate(np.ndindex(*size)):
+            place = pixel + i64(row * self.columns + column)
+            place = result_place(layer, self.flat_batch, n, mb, place)
+            total = concat([acc[i * self.halves + h] for h in range(self.halves)], self.isa.words)
+            results.store(place, total)
 
     def _quads(
         self, acc: Registers, source: Buffer, at: Expr, w: Expr, cb: Expr, offsets: list[int], count: int

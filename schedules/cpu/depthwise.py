@@ -160,8 +160,10 @@ class _Depthwise:
                 rows(pair, 2)
         if kh % 2:
             rows(i64(kh // 2), 1)
-        totals = [concat([acc[p * halves + h] for h in range(halves)], words32) for p in range(size)]
-        results.store_each((size,), totals, lambda p: (image * i64(oh) + oy) * i64(ow) + ox + p)
+        for p in range(size):
+            total = bind(concat([acc[p * halves + h] for h in range(halves)], words32))
+            place = (image * i64(oh) + oy) * i64(ow) + ox + i64(p)
+            results.store(place, total)
 
     def _values(self, source: Buffer, places: list[Expr]) -> Expr:
         """int16 of one pixel of one or two rows: channels of both in turn, or each beside its upper half."""

@@ -6,8 +6,6 @@ are, is the same for all of them and is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -25,7 +23,6 @@ from sd_tvm.schedules.cpu.vec import (
     i64,
     load,
     plus,
-    scratch,
     store,
     t,
     times,
@@ -109,29 +106,6 @@ class Results:
     def bias(self, first: int = 0, lanes: int = LANES) -> Expr:
         """uint32 biases of ``lanes`` filters from ``first`` on."""
         return self._words.bias(first, lanes)
-
-    def store_each(self, shape: Sequence[int], sums: Sequence[Expr], place: Callable[..., Expr]) -> None:
-        """Write results at several pixels, in a loop: unrolled, LLVM takes turns at them and spills.
-
-        Parameters
-        ----------
-        shape
-            Of the pixels.
-        sums
-            uint32x16 of each, bias included, row-major.
-        place
-            Block of the result, given a pixel's index.
-        """
-        kept = scratch(len(sums) * LANES, "uint32")
-        for i, value in enumerate(sums):
-            store(kept, i64(i * LANES), value, LANES)
-        self._prepare()
-        with ExitStack() as loops:
-            index = [loops.enter_context(t.serial(i64(extent))) for extent in shape]
-            flat_index = i64(0)
-            for i, extent in zip(index, shape, strict=True):
-                flat_index = flat_index * i64(extent) + i
-            self.store(place(*index), bind(load(kept, flat_index * i64(LANES), LANES)))
 
     def store(self, place: Expr, sums: Expr) -> None:
         """Write the results of uint32x16 sums, bias included, to block ``place`` of the result."""

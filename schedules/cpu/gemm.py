@@ -133,8 +133,9 @@ class _Gemm:
             with t.serial(i64(self.units.steps)) as step:
                 self._step(acc, laid, codes, at, step, size)
             parts.append(self._sums(acc, results, mb, half, size))
-        totals = [concat([sums[j] for sums in parts], self.isa.words) for j in range(size)]
-        results.store_each((size,), totals, lambda j: self.laid.place(n, mb, p0 + p + j))
+        for j in range(size):
+            total = concat([sums[j] for sums in parts], self.isa.words)
+            results.store(self.laid.place(n, mb, p0 + p + i64(j)), bind(total))
 
     def _sums(self, acc: Registers, results: Results, mb: Expr, half: int, size: int) -> list[Expr]:
         """What the filters of a vector sum up to at each pixel, bias included."""

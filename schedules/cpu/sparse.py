@@ -197,12 +197,11 @@ class _Sparse:
             with t.serial(i64(self.pairs)) as pair:
                 for h in range(halves):
                     self._pair(acc, laid, at, w + pair * i64((1 + self.s) * self.unit), columns, h)
-        totals = [concat([acc[i * halves + h] for h in range(halves)], words32) for i in range(len(columns))]
-
-        def place(run: Expr, p: Expr) -> Expr:
-            return result_place(layer, self.flat_batch, n, mb, pixel + run * i64(self.run) + p)
-
-        results.store_each((self.together, size), totals, place)
+        for i in range(len(columns)):
+            run, p = divmod(i, size)
+            total = bind(concat([acc[i * halves + h] for h in range(halves)], words32))
+            place = result_place(layer, self.flat_batch, n, mb, pixel + i64(run * self.run + p))
+            results.store(place, total)
 
     def _pair(self, acc: Registers, laid: Buffer, at: Expr, w: Expr, columns: list[int], half: int) -> None:
         """Two kept rows of the filters of a vector, at every pixel of the group (``columns``: its bytes)."""
