@@ -98,11 +98,9 @@ class Rewriter:
         self.builder = relax.BlockBuilder(mod)
         self._values: dict[Expr, Expr] = {}
         self._replaced: dict[Expr, Expr] = {}
-        self._uses: dict[Expr, int] = {}
+        self._uses = use_counts(func)
         self._emitted: list[Expr] = []
         self._dataflow = True  # whether the current block is a dataflow block
-        for var in _operands(func):
-            self._uses[var] = self._uses.get(var, 0) + 1
 
     def value_of(self, expr: Expr) -> Expr:
         """What a variable is bound to after rewriting (parameters and other expressions: themselves)."""
@@ -228,10 +226,13 @@ def _vars_in(expr: Expr) -> list[Expr]:
     return []
 
 
-def _operands(func: Expr) -> Iterator[Expr]:
-    for _, value in bindings_of(func):
-        yield from _vars_in(value)
-    yield from _vars_in(func.body.body)
+def use_counts(func: Expr) -> dict[Expr, int]:
+    """How often each variable of a function is read, its result included."""
+    counts: dict[Expr, int] = {}
+    for value in (*(value for _, value in bindings_of(func)), func.body.body):
+        for var in _vars_in(value):
+            counts[var] = counts.get(var, 0) + 1
+    return counts
 
 
 def rewrite(mod: IRModule, rule: Rule, function: str | None = None) -> IRModule:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
+
+import numpy.typing as npt
 
 from sd_tvm._tvm import relax, tirx, tvm
 from sd_tvm.errors import OptionError
-from sd_tvm.layers import ConvLayer, layer_from_json
+from sd_tvm.layers import AddLayer, ConvLayer, layer_from_json, layer_to_json
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, const, constant, is_call, rewrite
 from sd_tvm.relay_passes._weights import relax_functions, without
+from sd_tvm.relay_passes.fuse_residual import Addition, additions
 from sd_tvm.relay_passes.lower_float import OPAQUE, lower_float
 from sd_tvm.relay_passes.report import place
 from sd_tvm.schedules.cpu import schedule_cpu
+from sd_tvm.schedules.cpu.elementwise import build_sum
 from sd_tvm.schedules.cpu.isa import ISAS, available
-from sd_tvm.schedules.cpu.table import choose
+from sd_tvm.schedules.cpu.table import Kernel, choose
 from sd_tvm.schedules.cpu.tuning import KernelTuning
 from sd_tvm.schedules.ops import LAYER_ATTR
 
@@ -22,6 +27,8 @@ from sd_tvm.schedules.ops import LAYER_ATTR
 CPU_ATTR = "sd.cpu"
 #: Attribute of those that are kernels: name of the row of :data:`sd_tvm.schedules.cpu.table.KERNELS`.
 KERNEL_ATTR = "sd.cpu.kernel"
+#: Attribute of kernels that end with a residual addition: its layer.
+RESIDUAL_ATTR = "sd.cpu.residual"
 #: Attribute of a module: what its kernels need of the processor, JSON list of LLVM's names of features.
 REQUIRES_ATTR = "sd.cpu.requires"
 
@@ -49,7 +56,9 @@ class LowerToCPU:
 
     A convolution or dense layer gets the first kernel of :data:`sd_tvm.schedules.cpu.table.KERNELS` that can
     compute it on the target, with its constants packed for that kernel; any other layer the portable
-    schedule. The report names the kernel, or says why there is none. The integers do not change.
+    schedule. A kernel also adds, if all that reads its result is a residual addition
+    (:mod:`sd_tvm.relay_passes.fuse_residual`). The report names the kernel, or says why there is none. The
+    integers do not change.
 
     Parameters
     ----------
@@ -82,7 +91,8 @@ class LowerToCPU:
                 expected=f"a target with one of {', '.join(isa.name for isa in ISAS)}",
                 fix="name a processor that has it, or leave the tuning out",
             )
-        for name, _ in list(relax_functions(mod)):
+        for name, func in list(relax_functions(mod)):
+            kernels.plan(func)
             mod = rewrite(mod, kernels.rule, name)
         if self.tuning is not None:
             self.tuning.database.save()
@@ -124,12 +134,26 @@ class _Kernels:
         self.said: dict[str, str] = {}
         self.features: set[str] = set()
 
-    def rule(self, context: Rewriter, _var: Expr, value: Expr) -> Expr | None:
+    def plan(self, func: Expr) -> None:
+        """Which additions of a function its kernels make."""
+        self._additions = additions(func, self.layers, self._has_kernel)
+        self._joined = {a.convolution for a in self._additions.values() if a.own is not None}
+        self._waiting: dict[Expr, _Choice] = {}
+
+    def _has_kernel(self, name: str, constants: list[Any]) -> bool:
+        layer = self.layers[name]
+        if not isinstance(layer, ConvLayer) or any(c is None for c in constants):
+            return False
+        return choose(layer, self.isas)[0] is not None
+
+    def rule(self, context: Rewriter, var: Expr, value: Expr) -> Expr | None:
         """A call of a layer becomes one of its kernel (a rule of ``rewrite``)."""
         if not is_call(value, "relax.call_tir"):
             return None
         name = str(value.args[0].name_hint)
         layer = self.layers.get(name)
+        if isinstance(layer, AddLayer):
+            return self._addition(context, var, value, name)
         if not isinstance(layer, ConvLayer):
             return None
         x, *rest = value.args[1].fields
@@ -149,8 +173,58 @@ class _Kernels:
         self.replaced.add(name)
         self.said[name] = f"kernel {kernel.name}"
         self.features.update(kernel.isa.features)
-        symbol = f"{name}_{kernel.isa.name}"
-        func = kernel.build(layer, symbol).with_attr(CPU_ATTR, True).with_attr(KERNEL_ATTR, kernel.name)
-        gvar = context.add_func(func.with_attr("op_pattern", OPAQUE).without_attr("global_symbol"), symbol)
-        constants = [const(a) for a in kernel.pack(layer, known)]
-        return relax.call_tir(gvar, [x, *constants], out_ty=value.ty_args[0])
+        choice = _Choice(name, layer, kernel, x, known)
+        if var in self._joined:  # called where the addition is; nothing reads this
+            self._waiting[var] = choice
+            return None
+        return self._call(context, choice, value.ty_args[0])
+
+    def _addition(self, context: Rewriter, var: Expr, value: Expr, name: str) -> Expr | None:
+        """Call of the kernel that also adds, or of the addition alone."""
+        addition = self._additions.get(var)
+        if addition is None:
+            self.kept.add(name)
+            return None
+        self.replaced.add(name)
+        out, layer = value.ty_args[0], addition.layer
+        if addition.own is None:
+            func = build_sum(layer, name).with_attr(CPU_ATTR, True).with_attr("op_pattern", OPAQUE)
+            gvar = context.add_func(func.without_attr("global_symbol"), f"{name}_sum")
+            *sides, _ = value.args[1].fields
+            return relax.call_tir(gvar, [*sides, const(addition.form.words(0))], out_ty=out)
+        choice = self._waiting[addition.convolution]
+        self.said[choice.name] += f", with the addition {layer.name}"
+        self.said[name] = f"in the kernel of {choice.layer.name}"
+        return self._call(context, choice, out, addition, value.args[1].fields[1 - addition.own])
+
+    def _call(
+        self,
+        context: Rewriter,
+        choice: _Choice,
+        out: Any,
+        addition: Addition | None = None,
+        other: Expr = None,
+    ) -> Expr:
+        """Call of a kernel, which is built for it."""
+        kernel, layer = choice.kernel, choice.layer
+        symbol = f"{choice.name}_{kernel.isa.name}"
+        residual = None if addition is None else addition.residual
+        func = kernel.build(layer, symbol, residual).with_attr(CPU_ATTR, True)
+        func = func.with_attr(KERNEL_ATTR, kernel.name).with_attr("op_pattern", OPAQUE)
+        operands = [choice.x, *(const(a) for a in kernel.pack(layer, choice.constants))]
+        if addition is not None and addition.own is not None:
+            func = func.with_attr(RESIDUAL_ATTR, layer_to_json(addition.layer))
+            operands += [other, const(addition.form.words(addition.own))]
+        gvar = context.add_func(func.without_attr("global_symbol"), symbol)
+        return relax.call_tir(gvar, operands, out_ty=out)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A convolution's kernel, and what it is called with."""
+
+    name: str
+    layer: ConvLayer
+    kernel: Kernel
+    x: Expr
+    constants: list[npt.NDArray[Any]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from sd_tvm._tvm import tvm
 from sd_tvm.layers import ConvLayer, blocks16
+from sd_tvm.schedules.cpu.epilogue import Residual, stored
 from sd_tvm.schedules.cpu.isa import NEON_DOT
 from sd_tvm.schedules.cpu.table import RAW, Kernel
 from sd_tvm.weights.alphabet import ALPHABETS
@@ -90,18 +92,28 @@ def _form(rng: np.random.Generator, kernel: Kernel, geometry: RowGeometry) -> tu
     return form, int(rng.integers(1, 9)) if kind == "codebook" else m * form.n_slices(geometry)
 
 
-def compiled(kernel: Kernel, layer: ConvLayer) -> Any:
+def compiled(kernel: Kernel, layer: ConvLayer, residual: Residual | None = None) -> Any:
     """The kernel for a layer as a library, built for the least processor that has its instruction set."""
-    func = kernel.build(layer, "f").with_attr("global_symbol", "f")
+    func = kernel.build(layer, "f", residual).with_attr("global_symbol", "f")
     return tvm.compile(tvm.IRModule({"f": func}), target=tvm.target.Target(kernel.isa.target))
 
 
-def run(kernel: Kernel, layer: ConvLayer, operands: list[np.ndarray]) -> np.ndarray:
-    """Result of the kernel, (N, M, OH, OW); of one for AArch64 on any machine from the emulator."""
+def run(
+    kernel: Kernel,
+    layer: ConvLayer,
+    operands: list[np.ndarray],
+    residual: Residual | None = None,
+    added: Sequence[np.ndarray] = (),
+) -> np.ndarray:
+    """Result of the kernel, (N, M, OH, OW); of one for AArch64 on any machine from the emulator.
+
+    ``added``: the operands of a residual.
+    """
     shape = (layer.batch, blocks16(layer.out_channels), *layer.out_hw, 16)
-    out = np.full(shape, 85, dtype="int32" if layer.out == "i32" else layer.out_dtype)
-    arrays = [np.ascontiguousarray(a) for a in (operands[0], *kernel.pack(layer, operands[1:]), out)]
-    library = compiled(kernel, layer)
+    out = np.full(shape, 85, dtype=stored(layer) if residual is None else residual.layer.out_dtype)
+    packed = kernel.pack(layer, operands[1:])
+    arrays = [np.ascontiguousarray(a) for a in (operands[0], *packed, *added, out)]
+    library = compiled(kernel, layer, residual)
     if kernel.isa is NEON_DOT:
         return layergen.valid_lanes(layer, neonrun.Machine(object_file(library)).call("f", arrays)[-1])
     tensors = [tvm.runtime.tensor(a) for a in arrays]

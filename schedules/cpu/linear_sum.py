@@ -11,6 +11,7 @@ beside them the C that work are an interval.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +24,9 @@ from sd_tvm.numerics.qp import unpack_qp
 _VALUES = 256
 _INT32 = np.iinfo(np.int32)
 #: So far beside the rounded multipliers A and B are looked for; nearest first.
-_SPAN = 3
+_SPAN = 2
+#: Shares of themselves that they are made larger by.
+_BEYOND = (0.0, 2.0**-20, 2.0**-17, 2.0**-14)
 #: Bounds that no sum reaches.
 _FAR = np.int64(1) << 40
 
@@ -84,9 +87,7 @@ def linear_sum(layer: AddLayer, words: npt.NDArray[np.int32]) -> LinearSum | Non
         return None
     lower = np.where(results > low, results << shift, -_FAR)
     upper = np.where(results < high, ((results + 1) << shift) - 1, _FAR)
-    near = sorted(np.ndindex(2 * _SPAN + 1, 2 * _SPAN + 1), key=lambda p: sum(abs(i - _SPAN) for i in p))
-    for steps in near:
-        factors = np.rint(multipliers * 2.0**shift).astype(np.int64) + np.array(steps) - _SPAN
+    for factors in _candidates(multipliers * 2.0**shift):
         sums = factors[0] * a[:, None] + factors[1] * b
         first, last = int((lower - sums).max()), int((upper - sums).min())
         if first > last:
@@ -98,6 +99,14 @@ def linear_sum(layer: AddLayer, words: npt.NDArray[np.int32]) -> LinearSum | Non
         if first <= offset <= last and _INT32.min <= min(reached) and max(reached) <= _INT32.max:
             return LinearSum((int(factors[0]), int(factors[1])), offset, shift, (low, high))
     return None
+
+
+def _candidates(real: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.int64]]:
+    """A and B, the likeliest first: beside the real ones, then beyond, which takes halves away from zero."""
+    near = sorted(np.ndindex(2 * _SPAN + 1, 2 * _SPAN + 1), key=lambda p: sum(abs(i - _SPAN) for i in p))
+    for beyond in _BEYOND:
+        for steps in near:
+            yield np.rint(real * (1 + beyond)).astype(np.int64) + np.array(steps) - _SPAN
 
 
 def _values(dtype: str) -> npt.NDArray[np.int64]:
