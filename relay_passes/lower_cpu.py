@@ -15,10 +15,12 @@ from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, const, consta
 from sd_tvm.relay_passes._weights import relax_functions, without
 from sd_tvm.relay_passes.fuse_residual import Addition, additions
 from sd_tvm.relay_passes.lower_float import OPAQUE, lower_float
+from sd_tvm.relay_passes.lower_product import lower_product
 from sd_tvm.relay_passes.report import place
 from sd_tvm.schedules.cpu import schedule_cpu
 from sd_tvm.schedules.cpu.elementwise import build_sum
 from sd_tvm.schedules.cpu.isa import ISAS, available
+from sd_tvm.schedules.cpu.product import product_kernel
 from sd_tvm.schedules.cpu.table import Kernel, choose
 from sd_tvm.schedules.cpu.tuning import KernelTuning
 from sd_tvm.schedules.ops import LAYER_ATTR
@@ -161,7 +163,11 @@ class _Kernels:
         kernel, why = choose(layer, self.isas)
         known = [a for a in arrays if a is not None]
         if len(known) < len(arrays):
-            kernel, why = None, "its weight is computed at run time"
+            kernel, why = product_kernel(layer, self.isas)
+            product = None if kernel is None else self._product(context, value, name, layer, kernel)
+            if product is not None:
+                return product
+            kernel, why = None, why or "its weight and words are computed at run time"
         if kernel is None:
             self.kept.add(name)
             self.said[name] = f"portable schedule: {why}"
@@ -178,6 +184,21 @@ class _Kernels:
             self._waiting[var] = choice
             return None
         return self._call(context, choice, value.ty_args[0])
+
+    def _product(
+        self, context: Rewriter, value: Expr, name: str, layer: ConvLayer, kernel: Kernel
+    ) -> Expr | None:
+        """Call of the kernel of a product of activations."""
+        symbol = f"{name}_{kernel.isa.name}"
+        found = lower_product(context, value, layer, kernel, symbol)
+        if found is None:
+            return None
+        self.replaced.add(name)
+        self.said[name] = f"kernel {kernel.name}, its weight laid out at run time"
+        self.features.update(kernel.isa.features)
+        func = found[0].with_attr(CPU_ATTR, True).with_attr(KERNEL_ATTR, kernel.name)
+        gvar = context.add_func(func.with_attr("op_pattern", OPAQUE).without_attr("global_symbol"), symbol)
+        return relax.call_tir(gvar, found[1], out_ty=value.ty_args[0])
 
     def _addition(self, context: Rewriter, var: Expr, value: Expr, name: str) -> Expr | None:
         """Call of the kernel that also adds, or of the addition alone."""
