@@ -21,6 +21,7 @@ from sd_tvm.schedules.cpu import schedule_cpu
 from sd_tvm.schedules.cpu.elementwise import build_sum
 from sd_tvm.schedules.cpu.isa import ISAS, available
 from sd_tvm.schedules.cpu.product import product_kernel
+from sd_tvm.schedules.cpu.scaling import scaling_of
 from sd_tvm.schedules.cpu.table import Kernel, choose
 from sd_tvm.schedules.cpu.tuning import KernelTuning
 from sd_tvm.schedules.ops import LAYER_ATTR
@@ -230,9 +231,10 @@ class _Kernels:
         kernel, layer = choice.kernel, choice.layer
         symbol = f"{choice.name}_{kernel.isa.name}"
         residual = None if addition is None else addition.residual
-        func = kernel.build(layer, symbol, residual).with_attr(CPU_ATTR, True)
+        scaling = scaling_of(layer, choice.constants[-1])
+        func = kernel.build(layer, symbol, residual, scaling).with_attr(CPU_ATTR, True)
         func = func.with_attr(KERNEL_ATTR, kernel.name).with_attr("op_pattern", OPAQUE)
-        operands = [choice.x, *(const(a) for a in kernel.pack(layer, choice.constants))]
+        operands = [choice.x, *(const(a) for a in kernel.pack(layer, choice.constants, scaling))]
         if addition is not None and addition.own is not None:
             func = func.with_attr(RESIDUAL_ATTR, layer_to_json(addition.layer))
             operands += [other, const(addition.form.words(addition.own))]

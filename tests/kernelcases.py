@@ -15,6 +15,7 @@ from sd_tvm._tvm import tvm
 from sd_tvm.layers import ConvLayer, blocks16
 from sd_tvm.schedules.cpu.epilogue import Residual, stored
 from sd_tvm.schedules.cpu.isa import NEON_DOT
+from sd_tvm.schedules.cpu.scaling import ANY, Scaling, scaling_of
 from sd_tvm.schedules.cpu.table import RAW, Kernel
 from sd_tvm.weights.alphabet import ALPHABETS
 from sd_tvm.weights.rows import RowGeometry
@@ -92,9 +93,11 @@ def _form(rng: np.random.Generator, kernel: Kernel, geometry: RowGeometry) -> tu
     return form, int(rng.integers(1, 9)) if kind == "codebook" else m * form.n_slices(geometry)
 
 
-def compiled(kernel: Kernel, layer: ConvLayer, residual: Residual | None = None) -> Any:
+def compiled(
+    kernel: Kernel, layer: ConvLayer, residual: Residual | None = None, scaling: Scaling = ANY
+) -> Any:
     """The kernel for a layer as a library, built for the least processor that has its instruction set."""
-    func = kernel.build(layer, "f", residual).with_attr("global_symbol", "f")
+    func = kernel.build(layer, "f", residual, scaling).with_attr("global_symbol", "f")
     return tvm.compile(tvm.IRModule({"f": func}), target=tvm.target.Target(kernel.isa.target))
 
 
@@ -104,16 +107,18 @@ def run(
     operands: list[np.ndarray],
     residual: Residual | None = None,
     added: Sequence[np.ndarray] = (),
+    scaling: Scaling | None = None,
 ) -> np.ndarray:
     """Result of the kernel, (N, M, OH, OW); of one for AArch64 on any machine from the emulator.
 
-    ``added``: the operands of a residual.
+    ``added``: the operands of a residual. ``scaling``: None for the one that the layer would get.
     """
+    scaling = scaling or scaling_of(layer, operands[-1])
     shape = (layer.batch, blocks16(layer.out_channels), *layer.out_hw, 16)
     out = np.full(shape, 85, dtype=stored(layer) if residual is None else residual.layer.out_dtype)
-    packed = kernel.pack(layer, operands[1:])
+    packed = kernel.pack(layer, operands[1:], scaling)
     arrays = [np.ascontiguousarray(a) for a in (operands[0], *packed, *added, out)]
-    library = compiled(kernel, layer, residual)
+    library = compiled(kernel, layer, residual, scaling)
     if kernel.isa is NEON_DOT:
         return layergen.valid_lanes(layer, neonrun.Machine(object_file(library)).call("f", arrays)[-1])
     tensors = [tvm.runtime.tensor(a) for a in arrays]

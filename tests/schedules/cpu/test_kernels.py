@@ -27,6 +27,7 @@ from sd_tvm.schedules.cpu.guard import AARCH64_BITS, FEATURE_BITS, guarded
 from sd_tvm.schedules.cpu.isa import AVX2, AVX512_VNNI, ISAS, NEON_DOT, Isa, available
 from sd_tvm.schedules.cpu.laid import LaidTaps
 from sd_tvm.schedules.cpu.operand import Operand
+from sd_tvm.schedules.cpu.scaling import ANY, Scaling
 from sd_tvm.schedules.cpu.table import KERNELS, Kernel, choose, ranked
 from sd_tvm.schedules.cpu.taps import TapUnits
 from sd_tvm.schedules.cpu.vec import i64, t
@@ -43,14 +44,16 @@ def host_features() -> set[str]:
     return {str(name) for name, has in found.items() if has}
 
 
-def check(kernel: Kernel, layer: ConvLayer, seed: int, *, extreme: bool) -> None:
+def check(
+    kernel: Kernel, layer: ConvLayer, seed: int, *, extreme: bool, scaling: Scaling | None = None
+) -> None:
     operands = layergen.operands_of(layer, seed, extreme=extreme)
     if kernel.isa is not NEON_DOT and not set(kernel.isa.features) <= host_features():
         with pytest.raises(UnsupportedCPUError, match=kernel.isa.features[-1]):
-            cases.run(kernel, layer, operands)
+            cases.run(kernel, layer, operands, scaling=scaling)
         return
     want = layergen.valid_lanes(layer, golden.run_layer(layer, operands))
-    got = cases.run(kernel, layer, operands)
+    got = cases.run(kernel, layer, operands, scaling=scaling)
     assert got.dtype == want.dtype
     np.testing.assert_array_equal(got, want, err_msg=f"{kernel.name} SD_SEED={SEED} {layer} {seed} {extreme}")
 
@@ -59,7 +62,7 @@ def check(kernel: Kernel, layer: ConvLayer, seed: int, *, extreme: bool) -> None
 def test_golden(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two cases at least, one of them at the ends of all ranges; then as many as fit the time.
 
-    Every third on all threads, of kernels that run here.
+    Every third on all threads, of kernels that run here; every fifth requantised as if multipliers were any.
     """
     print(f"SD_SEED={SEED}")
     rng = np.random.default_rng([SEED, KERNELS.index(kernel)])
@@ -68,7 +71,8 @@ def test_golden(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
         layer = cases.random_layer(rng, kernel)
         threads = done % 3 == 1 and kernel.isa is not NEON_DOT
         monkeypatch.setattr(vec, "PARALLEL_MACS", 0 if threads else 1 << 62)
-        check(kernel, layer, int(rng.integers(2**31)), extreme=done % 2 == 0)
+        scaling = ANY if done % 5 == 4 else None
+        check(kernel, layer, int(rng.integers(2**31)), extreme=done % 2 == 0, scaling=scaling)
         done += 1
     print(f"{kernel.name}: {done} cases")
 
