@@ -109,8 +109,9 @@ results-compression: $(STAMP)/package $(STAMP)/demo $(STAMP)/results $(STAMP)/co
 	@test -d "$(IMAGES)" || { echo "IMAGES=$(IMAGES) is no folder" >&2; exit 1; }
 	cd benchmarks && ../$(BIN)/python -m compression --images $(abspath $(IMAGES)) --out $(abspath $(COMPRESSION_OUT))
 
-results-cpu: $(STAMP)/package $(STAMP)/demo $(STAMP)/results $(STAMP)/compression $(STAMP)/bench
-	cd benchmarks && TVM_NUM_THREADS=$(THREADS) OMP_NUM_THREADS=$(THREADS) ../$(BIN)/python -m cpu \
+GGML := build/ggml-$(or $(ISA),native)
+results-cpu: $(STAMP)/package $(STAMP)/demo $(STAMP)/results $(STAMP)/compression $(STAMP)/bench $(GGML)/libggml-cpu.so
+	cd benchmarks && SD_GGML=../$(GGML) TVM_NUM_THREADS=$(THREADS) OMP_NUM_THREADS=$(THREADS) ../$(BIN)/python -m cpu \
 	  $(if $(ISA),--isa $(ISA) --cache ../build/cpu-$(ISA)) $(CPU_ARGS)
 
 dev: $(STAMP)/torch $(STAMP)/build $(STAMP)/demo $(STAMP)/test $(STAMP)/lint
@@ -181,6 +182,10 @@ $(STAMP)/compression: Makefile pyproject.toml | $(STAMP)/venv
 $(STAMP)/bench: pyproject.toml | $(STAMP)/venv
 	$(BIN)/python scripts/requirements.py bench | $(PIP) -r /dev/stdin
 	@touch $@
+
+build/ggml-%/libggml-cpu.so: scripts/build_ggml.sh | $(STAMP)/build
+	@echo "building ggml, a few minutes"
+	JOBS=$(JOBS) scripts/build_ggml.sh $(BIN)/python $(@D) $*
 
 $(STAMP)/test: pyproject.toml | $(STAMP)/venv
 	$(BIN)/python scripts/requirements.py test | $(PIP) -r /dev/stdin

@@ -21,6 +21,7 @@ from sd_tvm.bench.roof import MemoryRoof, arithmetic_roofs  # noqa: E402
 from sd_tvm.bench.turns import Flush, threads  # noqa: E402
 from sd_tvm.errors import OptionError, SDError, UnsupportedCPUError  # noqa: E402
 
+from . import ggml  # noqa: E402
 from .avx2 import bits, check, device  # noqa: E402
 from .compare import disagreements  # noqa: E402
 from .page import write  # noqa: E402
@@ -36,9 +37,9 @@ RESTRICTED = ("avx2",)
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="times that a row's turns are taken")
+    parser.add_argument("--rounds", type=int, default=10, help="times that a row's turns are taken")
     parser.add_argument("--turns", type=int, default=5, help="interleaved turns of a row in a round")
-    parser.add_argument("--seconds", type=float, default=15, help="longest time of a row's turns in a round")
+    parser.add_argument("--seconds", type=float, default=4, help="longest time of a row's turns in a round")
     parser.add_argument(
         "--only", default="", help="rows whose name contains this; the others stay as they were"
     )
@@ -112,7 +113,7 @@ def _measure(options: argparse.Namespace, isas: Any, known: dict[str, Any], path
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "machine": machine(),
         "threads": threads(),
-        "versions": versions(),
+        "versions": {**versions(), **ggml.version()},
         "rounds": options.rounds,
     }
     if device.active():

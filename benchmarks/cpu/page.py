@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ All contestants of a row in one process, in turns, every other turn backwards. *
 Quantisation of activations is part of every call. Dense layers are float32 in and out for everybody;
 convolutions 8 bit in and out for us and QLinearConv. int4 and int2: MatMulNBits in blocks of 32, accuracy
 level 4 (int8 arithmetic); OpenVINO in groups of 128, activations as it decides (float32 on AVX2, 8 bit with
-VNNI).
+VNNI); ggml in its own formats, compiled for {ggml}, weights rearranged for it where ggml can, activations
+8 bit.
 Every row is measured in {rounds} rounds, each after all rows had the one before ({minutes} minutes in all,
 compilation included). Ratios are the peer's time over ours turn by turn; a *range* holds the quartiles of all
-turns and the median of every round, and bars are held against its low end. Random weights, which no speed
-here depends on; EfficientNet-Lite0, ResNet-20 and MiniLM have their trained ones. Our rows, in bold, name the
+turns and the median of every round, and bars are held against its low end. Of two runs that measure the same,
+at most one ratio in {chance:,} has ranges that chance alone puts apart. Random weights, which no speed here
+depends on; EfficientNet-Lite0, ResNet-20 and MiniLM have their trained ones. Our rows, in bold, name the
 weight's form and the instruction set of our kernel. Ours are compiled for the least processor of the
 instruction set (x86-64-v3, x86-64-v4 with VNNI).
 
@@ -63,7 +66,7 @@ MISSING = """
 
 - Bars say *not measured* where this run had no time for the row; the driver has them all.
 - NEON: no machine to measure on. Its kernels are exact in an emulator, and nothing is known of their speed.
-- Peers that are not here: ggml, tuned TVM float32 ([why](../cpu.md#speed)).
+- A peer that is not here: tuned TVM float32 ([why](../cpu.md#speed)).
 - Correctness: this run looks at speed alone. `tests/schedules/cpu` compares every kernel of the table above
   with the NumPy golden model, to the bit, those of NEON in an emulator.
 """
@@ -158,10 +161,12 @@ def _head(document: dict[str, Any]) -> str:
         threads=threads,
         versions=", ".join(f"{k} {v}" for k, v in sorted(document["versions"].items())),
         restricted=restricted,
+        ggml="AVX2" if seen is not None else "this processor",
         clock=_CLOCK if threads == 1 else "Time is wall-clock time.",
         flush=FLUSH_BYTES >> 20,
         warm=WARM,
         rounds=document["rounds"],
+        chance=comb(2 * document["rounds"], document["rounds"]) // 2,
         minutes=document["minutes"],
         best=roof["best"],
         median=roof["median"],

@@ -9,7 +9,7 @@ import numpy as np
 from sd_tvm.bench.contestant import Contestant, Maker
 from sd_tvm.bench.sessions import import_torch, onnxruntime_call, openvino_call, torch_call
 
-from . import int4ov, onnxes
+from . import ggml, int4ov, onnxes
 from .networks import Net
 
 Array = np.ndarray[Any, Any]
@@ -42,6 +42,7 @@ def dense(m: int, k: int, batch: int, rng: np.random.Generator) -> dict[str, Mak
             "openvino int4 weights", "int4", openvino_call(int4ov.matmul(w, x), x),
             w.size // 2 + 2 * w.size // int4ov.GROUP,
         ),
+        **ggml.dense(w, x),
     }  # fmt: skip
 
 
