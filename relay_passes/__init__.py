@@ -3,8 +3,8 @@
 In the order of the pipeline: ``CheckUncompressed``, ``Canonicalize``, ``FoldBatchNorm``, ``FoldPad``,
 ``ConvTranspose``, ``DenseForms``, ``SimplifyAttention`` (one spelling of an imported graph), ``CheckFinite``,
 ``Calibrate`` (ranges of activations), ``Decompose`` (compressed weights), ``Partition`` (integer layers),
-then ``LowerToCPU`` and ``GuardCPU``, or ``Offload`` (places for them; ``SplitChannels`` inside). Importing
-this package loads no TVM; using a name does.
+then ``LowerToCPU`` and ``GuardCPU``, or ``Offload`` (places for them; ``SplitChannels`` inside), and
+``VectorizeInjective`` for what lies between. Importing this package loads no TVM; using a name does.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sd_tvm.relay_passes.report import NodeReport, node_reports, report_table
     from sd_tvm.relay_passes.simplify_attention import SimplifyAttention
     from sd_tvm.relay_passes.split_channels import SplitChannels
+    from sd_tvm.relay_passes.vectorize import VectorizeInjective
 
 __all__ = [
     "Calibrate",
@@ -47,6 +48,7 @@ __all__ = [
     "Partition",
     "SimplifyAttention",
     "SplitChannels",
+    "VectorizeInjective",
     "node_reports",
     "report_table",
 ]
@@ -68,6 +70,7 @@ _HOME: dict[str, str] = {
     "Partition": "partition",
     "SimplifyAttention": "simplify_attention",
     "SplitChannels": "split_channels",
+    "VectorizeInjective": "vectorize",
     "node_reports": "report",
     "report_table": "report",
 }

@@ -21,6 +21,7 @@ from sd_tvm.relay_passes.lower_cpu import LowerToCPU
 from sd_tvm.relay_passes.offload import Offload
 from sd_tvm.relay_passes.partition import Partition, is_partitioned
 from sd_tvm.relay_passes.simplify_attention import SimplifyAttention
+from sd_tvm.relay_passes.vectorize import VectorizeInjective
 
 Pass = Any
 
@@ -61,6 +62,7 @@ def accelerator_passes(
         Offload(config) if offload is None else offload,
         LowerToCPU(),  # layers that the configuration cannot hold
         relax.get_pipeline("zero"),  # the default pipeline does not fuse what is left in float32
+        VectorizeInjective(),
     ]
 
 

@@ -60,5 +60,9 @@ s_tir: Any = _s_tir
 ir_builder: Any = _ir_builder
 #: ``structural_equal(a, b, map_free_vars=False) -> bool`` of any two IR nodes.
 structural_equal: Any = _tvm_ffi.structural_equal
+#: ``structural_map(node, (type, callback))``: the node with all of a type replaced, inner ones first.
+structural_map: Any = _tvm_ffi.structural_map
+#: ``structural_walk(node, (type, callback))``: calls back for every node of a type.
+structural_walk: Any = _tvm_ffi.structural_walk
 #: Data type object of attributes: ``dtype("float32")``.
 dtype: Any = _tvm_ffi.dtype

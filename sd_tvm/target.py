@@ -71,15 +71,19 @@ def wrap_pipeline() -> None:
 
 
 def for_cpu(mod: Any) -> Any:
-    """Module with kernels for TVM's current target, guarded; one without integer layers as it is."""
+    """Module with kernels for TVM's current target, the rest in vectors, guarded.
+
+    One without integer layers stays as it is.
+    """
     from sd_tvm.relay_passes.partition import is_partitioned
 
     if not is_partitioned(mod):
         return mod
     from sd_tvm.relay_passes.guard_cpu import GuardCPU
     from sd_tvm.relay_passes.lower_cpu import LowerToCPU
+    from sd_tvm.relay_passes.vectorize import VectorizeInjective
 
-    passes: list[Any] = [LowerToCPU(), GuardCPU()]
+    passes: list[Any] = [LowerToCPU(), VectorizeInjective(), GuardCPU()]
     for step in passes:
         mod = step(mod)
     return mod

@@ -39,8 +39,9 @@ def build_plan(mod: IRModule, config: AcceleratorConfig | None = None, *, notes:
     """
     if config is None:
         from sd_tvm.relay_passes.lower_cpu import LowerToCPU
+        from sd_tvm.relay_passes.vectorize import VectorizeInjective
 
-        passes = [*to_integer(mod), LowerToCPU(), relax.get_pipeline("zero")]
+        passes = [*to_integer(mod), LowerToCPU(), relax.get_pipeline("zero"), VectorizeInjective()]
     else:
         passes = accelerator_passes(mod, config)
     passes.append(GuardCPU())

@@ -1,0 +1,50 @@
+"""VectorizeInjective: what lies between the integer layers gets vectors too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sd_tvm._tvm import ir, relax, tirx, tvm
+from sd_tvm.relay_passes._rewrite import IRModule, bindings_of, is_call
+from sd_tvm.relay_passes._weights import relax_functions
+from sd_tvm.relay_passes.lower_cpu import CPU_ATTR
+from sd_tvm.schedules.cpu.injective import vectorize_injective
+from sd_tvm.schedules.ops import LAYER_ATTR
+
+#: Attributes of functions that have their own schedule.
+_SCHEDULED = (CPU_ATTR, LAYER_ATTR)
+#: TVM's pattern kind "opaque": FuseOps leaves scheduled functions alone.
+_OPAQUE = 8
+#: Calls that are no operators any more.
+_LOWERED = ("relax.call_tir", "relax.call_dps_packed")
+
+
+@tvm.transform.module_pass(opt_level=0, name="sd.VectorizeInjective")
+class VectorizeInjective:
+    """Schedule every function that computes each element by itself (conversions, layouts, arithmetic).
+
+    A module that still has operators goes through TVM's ``zero`` pipeline first, which fuses them. Values do
+    not change, to the bit. Integer layers, functions that sum up, and those in which nothing can be a vector
+    stay as they are; what only reshapes becomes one stage that TVM takes for a view.
+    """
+
+    def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
+        """The pass."""
+        if _has_operators(mod):
+            mod = relax.get_pipeline("zero")(mod)
+        out = mod.clone()
+        for gvar, func in mod.functions_items():
+            if not isinstance(func, tirx.PrimFunc) or any(a in (func.attrs or {}) for a in _SCHEDULED):
+                continue
+            built = vectorize_injective(func)
+            if built is not None:
+                out.update_func(gvar, built.with_attr(CPU_ATTR, True).with_attr("op_pattern", _OPAQUE))
+        return out
+
+
+def _has_operators(mod: IRModule) -> bool:
+    return any(
+        isinstance(value, relax.Call) and isinstance(value.op, ir.Op) and not is_call(value, *_LOWERED)
+        for name, _ in relax_functions(mod)
+        for _, value in bindings_of(mod[name])
+    )
