@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sd_tvm._tvm import relax, tirx, tvm
 from sd_tvm.errors import OptionError
-from sd_tvm.layers import AddLayer, ConvLayer, layer_from_json, layer_to_json
+from sd_tvm.layers import AddLayer, ConvLayer, LutLayer, layer_from_json, layer_to_json
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, const, constant, is_call, rewrite
 from sd_tvm.relay_passes._weights import relax_functions, without
 from sd_tvm.relay_passes.fuse_residual import Addition, additions
@@ -20,6 +20,7 @@ from sd_tvm.relay_passes.report import place
 from sd_tvm.schedules.cpu import schedule_cpu
 from sd_tvm.schedules.cpu.elementwise import build_sum
 from sd_tvm.schedules.cpu.isa import ISAS, available
+from sd_tvm.schedules.cpu.lookup import lookup_isa
 from sd_tvm.schedules.cpu.product import product_kernel
 from sd_tvm.schedules.cpu.scaling import scaling_of
 from sd_tvm.schedules.cpu.table import Kernel, choose
@@ -102,7 +103,8 @@ class LowerToCPU:
         mod = without(mod, kernels.replaced - kernels.kept)
         for gvar, func in layers.items():
             if str(gvar.name_hint) not in kernels.replaced - kernels.kept:
-                scheduled = schedule_cpu(func).with_attr(CPU_ATTR, True).with_attr("op_pattern", OPAQUE)
+                scheduled = kernels.scheduled(str(gvar.name_hint), func)
+                scheduled = scheduled.with_attr(CPU_ATTR, True).with_attr("op_pattern", OPAQUE)
                 mod = mod.clone()
                 mod.update_func(gvar, scheduled)
         if kernels.features:
@@ -136,6 +138,15 @@ class _Kernels:
         self.kept: set[str] = set()
         self.said: dict[str, str] = {}
         self.features: set[str] = set()
+
+    def scheduled(self, name: str, func: Any) -> Any:
+        """A layer without a kernel of the table: a lookup in vectors, or the portable schedule."""
+        layer = self.layers[name]
+        isa = lookup_isa(layer, self.isas) if isinstance(layer, LutLayer) else None
+        if isa is not None:
+            self.said[name] = f"kernel lookup_{isa.name}"
+            self.features.update(isa.features)
+        return schedule_cpu(func, isa)
 
     def plan(self, func: Expr) -> None:
         """Which additions of a function its kernels make."""

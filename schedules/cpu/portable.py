@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from sd_tvm._tvm import s_tir, tvm
-from sd_tvm.layers import AddLayer, ConcatLayer, ConvLayer, Layer, PoolLayer, RequantLayer, layer_from_json
+from sd_tvm.layers import (
+    AddLayer,
+    ConcatLayer,
+    ConvLayer,
+    Layer,
+    LutLayer,
+    PoolLayer,
+    RequantLayer,
+    layer_from_json,
+)
 from sd_tvm.schedules.accel.conv import rebuild_blocks
 from sd_tvm.schedules.cpu.elementwise import build_elementwise
+from sd_tvm.schedules.cpu.isa import Isa
+from sd_tvm.schedules.cpu.lookup import build_lookup
 from sd_tvm.schedules.ops.tir import LAYER_ATTR
 
 __all__ = ["schedule_cpu"]
@@ -24,13 +35,15 @@ _INLINED = {
 }
 
 
-def schedule_cpu(func: Any) -> Any:
+def schedule_cpu(func: Any, isa: Isa | None = None) -> Any:
     """Schedule a layer's PrimFunc for LLVM; values stay the same, to the bit.
 
     Parameters
     ----------
     func
         What :func:`sd_tvm.schedules.ops.build_primfunc` returned.
+    isa
+        What the processor must have; a table lookup uses it (:func:`sd_tvm.schedules.cpu.lookup.lookup_isa`).
 
     Returns
     -------
@@ -39,10 +52,9 @@ def schedule_cpu(func: Any) -> Any:
     """
     layer: Layer = layer_from_json(str(func.attrs[LAYER_ATTR]))
     if isinstance(layer, AddLayer | RequantLayer):
-        built = build_elementwise(layer, "main").without_attr("global_symbol")
-        for name, value in func.attrs.items():
-            built = built.with_attr(name, value)
-        return built
+        return _with_attrs(build_elementwise(layer, "main"), func)
+    if isinstance(layer, LutLayer) and isa is not None:
+        return _with_attrs(build_lookup(layer, isa, layer.name), func)
     sch = s_tir.Schedule(tvm.IRModule({"main": func}))
     if isinstance(layer, ConvLayer):
         _conv(sch, layer)
@@ -54,6 +66,14 @@ def schedule_cpu(func: Any) -> Any:
         for name in _results(layer):
             _vectorize_last(sch, name)
     return sch.mod["main"]
+
+
+def _with_attrs(built: Any, func: Any) -> Any:
+    """A function with the attributes of another."""
+    built = built.without_attr("global_symbol")
+    for name, value in func.attrs.items():
+        built = built.with_attr(name, value)
+    return built
 
 
 def _inlined(layer: Layer) -> list[str]:
