@@ -6,7 +6,9 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
+import kernelcases as cases
 import layerrun
+import neonrun
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ from sd_tvm.numerics import golden
 from sd_tvm.relay_passes.vectorize import VectorizeInjective
 from sd_tvm.schedules import ops
 from sd_tvm.schedules.cpu.injective import vectorize_injective
-from sd_tvm.schedules.cpu.isa import ISAS
+from sd_tvm.schedules.cpu.isa import ISAS, NEON_DOT
 
 Array = np.ndarray
 SIZES = st.sampled_from([1, 2, 3, 5, 7, 8, 15, 16, 17, 24, 31, 32, 40])
@@ -41,13 +43,17 @@ def module(shape: tuple[int, ...], body: Callable[[Any, Any], Any], dtype: str =
     return builder.get()
 
 
+def prim_funcs(mod: Any) -> list[Any]:
+    return [f for _, f in mod.functions_items() if isinstance(f, tirx.PrimFunc)]
+
+
 def both(mod: Any, x: Array) -> tuple[Array, Any]:
     """Result of the fused module in vectors, which has to be that without; the functions in vectors."""
     fused = relax.get_pipeline("zero")(mod)
     made = VectorizeInjective()(fused)
     (want,), (got,) = run(fused, x), run(made, x)
     np.testing.assert_array_equal(got, want)
-    funcs = [f for _, f in made.functions_items() if isinstance(f, tirx.PrimFunc)]
+    funcs = prim_funcs(made)
     if any(vectors(f) for f in funcs):  # in scalar code LLVM may contract what small tensors need
         np.testing.assert_array_equal(run(made, x, HOST)[0], want)
     return got, funcs
@@ -183,6 +189,27 @@ def test_compiles_for_any_processor(cpu: str) -> None:
     where = {isa.cpu: isa.triple for isa in ISAS}.get(cpu, "")
     target = tvm.target.Target({"kind": "llvm", "mcpu": cpu, **({"mtriple": where} if where else {})})
     assert tvm.compile(VectorizeInjective()(attention()[0]), target=target) is not None
+
+
+def test_on_aarch64() -> None:
+    """In the emulator: quantisation, and a product of one stage that is added by the next."""
+    added = np.random.default_rng(4).normal(size=(5, 37)).astype(np.float32)
+    mod = module(
+        added.shape,
+        lambda b, x: b.emit(relax.op.add(b.emit(relax.op.multiply(x, relax.const(np.float32(1.7)))), x)),
+    )
+    quantize, x = attention()
+    q = golden.to_blocked(golden.quantize(x[0].transpose(0, 2, 1)[:, :, None], 1 / 255, 0, "uint8"))
+    for given, operand, want in ((mod, added, added * np.float32(1.7) + added), (quantize, x, q)):
+        (func,) = (
+            f for _, f in VectorizeInjective()(given).functions_items() if isinstance(f, tirx.PrimFunc)
+        )
+        assert vectors(func)
+        func = func.with_attr("global_symbol", "f")
+        library = tvm.compile(tvm.IRModule({"f": func}), target=tvm.target.Target(NEON_DOT.target))
+        code = neonrun.Machine(cases.object_file(library))
+        got = code.call("f", [operand, layerrun.result_like(func)])[-1]
+        np.testing.assert_array_equal(got.reshape(want.shape), want)
 
 
 def place(*shape: int, dtype: str = "float32") -> Any:
