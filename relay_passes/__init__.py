@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sd_tvm.relay_passes.fold_pad import FoldPad
     from sd_tvm.relay_passes.guard_cpu import GuardCPU
     from sd_tvm.relay_passes.lower_cpu import LowerToCPU
+    from sd_tvm.relay_passes.lower_float import LowerFloat
     from sd_tvm.relay_passes.offload import Offload
     from sd_tvm.relay_passes.partition import Partition
     from sd_tvm.relay_passes.report import NodeReport, node_reports, report_table
@@ -42,6 +43,7 @@ __all__ = [
     "FoldBatchNorm",
     "FoldPad",
     "GuardCPU",
+    "LowerFloat",
     "LowerToCPU",
     "NodeReport",
     "Offload",
@@ -64,6 +66,7 @@ _HOME: dict[str, str] = {
     "FoldBatchNorm": "fold_batch_norm",
     "FoldPad": "fold_pad",
     "GuardCPU": "guard_cpu",
+    "LowerFloat": "lower_float",
     "LowerToCPU": "lower_cpu",
     "NodeReport": "report",
     "Offload": "offload",

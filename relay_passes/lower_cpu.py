@@ -62,7 +62,8 @@ class LowerToCPU:
     compute it on the target, with its constants packed for that kernel; any other layer the portable
     schedule. A kernel also adds, if all that reads its result is a residual addition
     (:mod:`sd_tvm.relay_passes.fuse_residual`). The report names the kernel, or says why there is none. The
-    integers do not change.
+    integers do not change. Operators that stay in float32 get their code first
+    (:class:`~sd_tvm.relay_passes.lower_float.LowerFloat`).
 
     Parameters
     ----------
