@@ -200,10 +200,8 @@ def test_on_aarch64() -> None:
     )
     quantize, x = attention()
     q = golden.to_blocked(golden.quantize(x[0].transpose(0, 2, 1)[:, :, None], 1 / 255, 0, "uint8"))
-    for given, operand, want in ((mod, added, added * np.float32(1.7) + added), (quantize, x, q)):
-        (func,) = (
-            f for _, f in VectorizeInjective()(given).functions_items() if isinstance(f, tirx.PrimFunc)
-        )
+    for made, operand, want in ((mod, added, added * np.float32(1.7) + added), (quantize, x, q)):
+        (func,) = prim_funcs(VectorizeInjective()(made))
         assert vectors(func)
         func = func.with_attr("global_symbol", "f")
         library = tvm.compile(tvm.IRModule({"f": func}), target=tvm.target.Target(NEON_DOT.target))
