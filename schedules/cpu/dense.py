@@ -33,6 +33,7 @@ from sd_tvm.schedules.cpu.vec import (
     flat,
     i64,
     load,
+    prefetch,
     scratch,
     splat,
     store,
@@ -155,6 +156,8 @@ class _Dense:
         shape = self.shape
         self.cbs, self.mbs = blocks16(layer.in_channels), blocks16(layer.out_channels)
         many = 4 * LANES * self.mbs * shape.steps > _MANY_WEIGHTS
+        #: Whether weights are likely not to be in a cache of the core.
+        self.ahead = many
         #: Whether all of an image is prepared before the first filter, not one group of pixels at a time.
         self.whole = not shape.pointwise or (many and shape.run > pixels)
         self.hw = (1, shape.run) if shape.pointwise else layer.reach
@@ -264,6 +267,8 @@ class _Dense:
         """One pair of channels of one tap, added to every pixel of the group."""
         words = self.isa.words
         stride = self.shape.channels * (1 if self.shape.pointwise else self.layer.stride[1])
+        if self.ahead:  # those of the next filters: too few in a row to be foreseen
+            prefetch(self.w, (step + i64(self.shape.steps)) * i64(LANES * _PAIR))
         weights = [
             bind(load(self.w, step * i64(LANES * _PAIR) + i64(h * words * _PAIR), words * _PAIR))
             for h in range(self.halves)

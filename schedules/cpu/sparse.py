@@ -21,7 +21,7 @@ from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.epilogue import Epilogue
 from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
-from sd_tvm.schedules.cpu.laid import LaidTaps, picked
+from sd_tvm.schedules.cpu.laid import LaidTaps
 from sd_tvm.schedules.cpu.laid_pixels import LaidPixels
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import even_groups, result_place
@@ -31,12 +31,14 @@ from sd_tvm.schedules.cpu.vec import (
     Registers,
     as_type,
     bind,
-    concat,
     filters,
     flat,
     i64,
     load,
+    prefetch,
+    repeat,
     scratch,
+    store,
     t,
 )
 from sd_tvm.schedules.ops.tir import dims, mark_layer
@@ -49,10 +51,16 @@ _PAIR = 2
 #: Type of the bytes of x.
 BYTES = "uint8"
 _ZERO_INDEX = 0x80
+#: Pairs of kept rows that a value of x is read for.
+_TOGETHER = 2
+#: Bytes of a cache line.
+_LINE = 64
 
 
-def pack_sparse(layer: ConvLayer, weight: SDWeight) -> npt.NDArray[np.uint8]:
-    """uint8 (MB, blocks, pairs, 1 + S, 64): for two kept rows of sixteen filters, indices, then S weights.
+def pack_sparse(layer: ConvLayer, weight: SDWeight, isa: Isa) -> npt.NDArray[np.uint8]:
+    """uint8 (MB * parts, blocks, pairs, 1 + S, width): indices of two kept rows, then S weights.
+
+    A part of sixteen filters are those of one vector; ``width`` is its bytes.
 
     Parameters
     ----------
@@ -60,6 +68,8 @@ def pack_sparse(layer: ConvLayer, weight: SDWeight) -> npt.NDArray[np.uint8]:
         Pattern 2:16, 4:16 or 8:16.
     weight
         Its weight; every rebuilt element fits int16.
+    isa
+        Instruction set.
     """
     assert layer.form is not None
     geometry, keep = layer.geometry, ROWS_KEPT[layer.form.pattern]
@@ -71,12 +81,12 @@ def pack_sparse(layer: ConvLayer, weight: SDWeight) -> npt.NDArray[np.uint8]:
     # kept rows first, in order; a row that is zero is never needed
     order = np.argsort(~blocked.any(axis=3), axis=2, kind="stable")[:, :, :keep]
     values = np.take_along_axis(blocked, order[..., None], axis=2)
-    shape = (-1, LANES, blocks, keep // _PAIR, _PAIR)
+    shape = (-1, isa.words, blocks, keep // _PAIR, _PAIR)
     index = order.astype("<u2").reshape(shape) | (_ZERO_INDEX << 8)
     parts = [index.transpose(0, 2, 3, 1, 4), *np.moveaxis(values, 3, 0).astype("<i2").reshape(s, *shape)]
     lanes = [parts[0], *(v.transpose(0, 2, 3, 1, 4).view("<u2") for v in parts[1:])]
-    stacked = np.stack(lanes, axis=3)  # block of filters, block of rows, pair, 1 + s, filter, row
-    return np.ascontiguousarray(stacked).view(np.uint8).reshape(*stacked.shape[:4], LANES * _PAIR * 2)
+    stacked = np.stack(lanes, axis=3)  # vector of filters, block of rows, pair, 1 + s, filter, row
+    return np.ascontiguousarray(stacked).view(np.uint8).reshape(*stacked.shape[:4], isa.width)
 
 
 def build_sparse(layer: ConvLayer, isa: Isa, pixels: int, symbol: str, epilogue: Epilogue) -> Any:
@@ -129,14 +139,15 @@ class _Sparse:
         if self.laid is not None:
             self.column, self.block, self.line = LANES, self.laid.block, self.laid.row
             self.element = layer.dilation[1] * LANES
-        self.unit = LANES * _PAIR * 2
-        self.weights = self.mbs * self.blocks * self.pairs * (1 + self.s) * self.unit
-        self.whole = self.taps or self.weights > _MANY_WEIGHTS
+        #: Bytes of two kept rows of a vector of filters; of all that it keeps.
+        self.unit = (1 + self.s) * isa.width
+        self.part = self.blocks * self.pairs * self.unit
+        self.whole = self.taps or self.mbs * self.halves * self.part > _MANY_WEIGHTS
 
     def build(self, symbol: str) -> Any:
         layer = self.layer
         x_shape = (layer.batch, self.cbs, *layer.in_hw, LANES)
-        w_shape = (self.mbs, self.blocks, self.pairs, 1 + self.s, self.unit)
+        w_shape = (self.mbs * self.halves, self.blocks, self.pairs, 1 + self.s, self.isa.width)
         with ir_builder.IRBuilder() as frame, t.prim_func(s_tir=True):
             t.func_name(symbol)
             x = t.arg("x", t.Buffer(dims(*x_shape), layer.in_dtype))
@@ -186,34 +197,47 @@ class _Sparse:
         columns = [
             run * self.line + p * sw * self.column for run in range(self.together) for p in range(size)
         ]
-        acc = Registers(len(columns) * halves, "uint32", words32)
-        for h in range(halves):
+        sums = scratch(len(columns) * LANES, "uint32")
+        for h in range(halves):  # one vector of filters at a time: more pixels then share a weight
+            acc = Registers(len(columns), "uint32", words32)
+            bias = results.bias(h * words32, words32)
             for p in range(len(columns)):
-                acc[p * halves + h] = results.bias(h * words32, words32)
-        per_block = self.pairs * (1 + self.s) * self.unit
-        with t.serial(i64(self.blocks)) as b:
-            at = bind(base + b * i64(self.block))
-            w = bind((mb * i64(self.blocks) + b) * i64(per_block))
-            with t.serial(i64(self.pairs)) as pair:
-                for h in range(halves):
-                    self._pair(acc, laid, at, w + pair * i64((1 + self.s) * self.unit), columns, h)
+                acc[p] = bias
+            part = bind((mb * i64(halves) + i64(h)) * i64(self.part))
+            with t.serial(i64(self.blocks)) as b:
+                at = bind(base + b * i64(self.block))
+                w = bind(part + b * i64(self.pairs * self.unit))
+                full, rest = divmod(self.pairs, _TOGETHER)
+                with t.serial(i64(full)) as some:
+                    self._pairs(acc, laid, at, w + some * i64(_TOGETHER * self.unit), columns, _TOGETHER)
+                if rest:
+                    self._pairs(acc, laid, at, w + i64(full * _TOGETHER * self.unit), columns, rest)
+            for p in range(len(columns)):
+                store(sums, i64(p * LANES + h * words32), acc[p], words32)
         for i in range(len(columns)):
             run, p = divmod(i, size)
-            total = bind(concat([acc[i * halves + h] for h in range(halves)], words32))
             place = result_place(layer, self.flat_batch, n, mb, pixel + i64(run * self.run + p))
-            results.store(place, total)
+            results.store(place, bind(load(sums, i64(i * LANES), LANES)))
 
-    def _pair(self, acc: Registers, laid: Buffer, at: Expr, w: Expr, columns: list[int], half: int) -> None:
-        """Two kept rows of the filters of a vector, at every pixel of the group (``columns``: its bytes)."""
+    def _pairs(self, acc: Registers, laid: Buffer, at: Expr, w: Expr, columns: list[int], count: int) -> None:
+        """Some pairs of kept rows of a vector of filters, at a group of pixels (``columns``: their bytes).
+
+        The next vector's weights are asked for meanwhile: there are too few in a row to be foreseen.
+        """
         width = self.isa.width
-        offset = half * width
-        index = bind(as_type(load(self.w, w + i64(offset), width), f"int8x{width}"))
+        starts = [bind(w + i64(i * self.unit)) for i in range(count)]
+        index = [bind(as_type(load(self.w, at, width), f"int8x{width}")) for at in starts]
+        for line in range(0, count * self.unit, _LINE):
+            prefetch(self.w, w + i64(self.part + line))
         with t.serial(i64(self.s)) as k:
-            weights = load(self.w, w + (k + i64(1)) * i64(self.unit) + i64(offset), width)
-            weights = bind(as_type(weights, f"int16x{width // 2}"))
+            weights = [
+                bind(as_type(load(self.w, at + (k + i64(1)) * i64(width), width), f"int16x{width // 2}"))
+                for at in starts
+            ]
             place = bind(at + k * i64(self.element))
-            for i, column in enumerate(columns):
-                x = picked(self.isa, laid, place + i64(column), 0, [index])
-                x = bind(as_type(x, f"int16x{width // 2}"))
-                j = i * self.halves + half
-                acc[j] = self.isa.add_pairs16(acc[j], x, weights)
+            for j, column in enumerate(columns):
+                values = bind(as_type(load(laid, place + i64(column), LANES), f"int8x{LANES}"))
+                table = repeat(values, LANES, width // LANES)
+                for i in range(count):
+                    x = bind(as_type(self.isa.lookup(table, index[i]), f"int16x{width // 2}"))
+                    acc[j] = self.isa.add_pairs16(acc[j], x, weights[i])

@@ -245,10 +245,10 @@ def _pack_gemm(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> t
     ], Operand(layer, kernel.isa.operand).bias(weight)
 
 
-def _pack_sparse(_: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> tuple[list[Array], Array]:
+def _pack_sparse(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> tuple[list[Array], Array]:
     weight = weight_of(layer, operands)
     assert isinstance(weight, SDWeight)
-    return [pack_sparse(layer, weight)], Operand(layer, BYTES).bias(weight)
+    return [pack_sparse(layer, weight, kernel.isa)], Operand(layer, BYTES).bias(weight)
 
 
 def _pack_dense8(kernel: Kernel, layer: ConvLayer, operands: Sequence[Array]) -> tuple[list[Array], Array]:
@@ -324,7 +324,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("taps", _N16, 64, _BASES, (16, 4), 9, AVX512_VNNI),
     Kernel("taps", _N16, 16, _BASES, (8, 4), 3, AVX2),
     Kernel("sparse", _KEPT, 64, (), (16, 2), 14, AVX512_VNNI),
-    Kernel("sparse", _KEPT, 64, (), (16, 2), 6, AVX2),
+    Kernel("sparse", _KEPT, 64, (), (16, 2), 8, AVX2),
     Kernel("conv8", (RAW,), 0, (), (16, 4), 28, AVX512_VNNI),
     Kernel("conv", _ANY, 64, (), (16, 2), 14, AVX512_VNNI),
     Kernel("conv", _ANY, 64, (), (16, 2), 6, AVX2),
@@ -332,7 +332,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("gemm", _KEPT, 64, _BASES, (4, 4), 2, NEON_DOT),
     Kernel("depthwise", _ANY, 64, (), (16, 1), 4, NEON_DOT),
     Kernel("taps", _N16, 64, _BASES, (4, 4), 7, NEON_DOT),
-    Kernel("sparse", _KEPT, 64, (), (16, 2), 3, NEON_DOT),
+    Kernel("sparse", _KEPT, 64, (), (16, 2), 12, NEON_DOT),
     Kernel("conv8", (RAW,), 0, (), (16, 4), 6, NEON_DOT),
     Kernel("conv", _ANY, 64, (), (16, 2), 5, NEON_DOT),
 )
