@@ -229,7 +229,8 @@ def _vars_in(expr: Expr) -> list[Expr]:
 def use_counts(func: Expr) -> dict[Expr, int]:
     """How often each variable of a function is read, its result included."""
     counts: dict[Expr, int] = {}
-    for value in (*(value for _, value in bindings_of(func)), func.body.body):
+    bound = [b.value for block in func.body.blocks for b in block.bindings]  # those of MatchCast, too
+    for value in (*bound, func.body.body):
         for var in _vars_in(value):
             counts[var] = counts.get(var, 0) + 1
     return counts

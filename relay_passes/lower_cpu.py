@@ -138,6 +138,8 @@ class _Kernels:
         self.replaced: set[str] = set()
         self.kept: set[str] = set()
         self.said: dict[str, str] = {}
+        #: Additions that are a function of their own at some call.
+        self.alone: set[str] = set()
         self.features: set[str] = set()
 
     def scheduled(self, name: str, func: Any) -> Any:
@@ -188,7 +190,8 @@ class _Kernels:
         if self.tuning is not None:
             kernel = self.tuning.kernel(layer, self.isas, self.target, known) or kernel
             if self.tuning.tune and self.tuning.progress is not None:
-                self.tuning.progress(len(self.replaced | {name}), len(self.convolutions))
+                seen = (self.replaced | {name}).intersection(self.convolutions)
+                self.tuning.progress(len(seen), len(self.convolutions))
         self.replaced.add(name)
         self.said[name] = f"kernel {kernel.name}"
         self.features.update(kernel.isa.features)
@@ -225,10 +228,15 @@ class _Kernels:
             func = build_sum(layer, name).with_attr(CPU_ATTR, True).with_attr("op_pattern", OPAQUE)
             gvar = context.add_func(func.without_attr("global_symbol"), f"{name}_sum")
             *sides, _ = value.args[1].fields
+            self.alone.add(name)
+            if name in self.said:
+                self.said[name] += ", and alone"
             return relax.call_tir(gvar, [*sides, const(addition.form.words(0))], out_ty=out)
         choice = self._waiting[addition.convolution]
         self.said[choice.name] += f", with the addition {layer.name}"
-        self.said[name] = f"in the kernel of {choice.layer.name}"
+        self.said[name] = f"in the kernel of {choice.layer.name}" + (
+            ", and alone" if name in self.alone else ""
+        )
         return self._call(context, choice, out, addition, value.args[1].fields[1 - addition.own])
 
     def _call(

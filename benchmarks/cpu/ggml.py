@@ -141,7 +141,9 @@ def _product(ggml: Any, number: int, w: Array, x: Array) -> tuple[Any, int]:
 
     def call() -> Array:
         ggml.ggml_backend_tensor_set(value, given.ctypes.data, 0, given.nbytes)
-        ggml.ggml_backend_graph_compute(backend, graph)
+        status = ggml.ggml_backend_graph_compute(backend, graph)
+        if status:
+            raise OptionError(f"ggml: status {status}", expected="0", fix="build it again")
         ggml.ggml_backend_tensor_get(product, out.ctypes.data, 0, out.nbytes)
         return out
 

@@ -24,6 +24,7 @@ from sd_tvm._tvm import (
     tirx,
     tvm,
 )
+from sd_tvm.schedules.cpu.plain import IF, fenced, is_known, is_plain, only_moves
 from sd_tvm.schedules.cpu.vec import Buffer, Expr, flat, i64, t
 
 #: Elements of a vector: the first that an axis is a multiple of, else the first that it is as long as.
@@ -34,7 +35,6 @@ _LOADS = 64
 _SPATIAL = 0
 #: Operands of a copy.
 _COPY = 2
-_IF = "tirx.if_then_else"
 #: Functions that TVM does not vectorise although LLVM has them for vectors.
 _OF_LLVM = {"tirx.nearbyint": "llvm.nearbyint"}
 
@@ -53,7 +53,8 @@ def vectorize_injective(func: Any) -> Any | None:
     Returns
     -------
     tvm.tirx.PrimFunc or None
-        None if a stage sums up, or is no plain assignment, or nothing in the function can be a vector.
+        None if a stage sums up or is no plain assignment, if :mod:`sd_tvm.schedules.cpu.plain` does not know
+        what it computes, or nothing in the function can be a vector.
     """
     stage = _only_stage(func)
     if stage is None:
@@ -115,7 +116,9 @@ def _name(call: Any) -> str:
 
 def _only_stage(func: Any) -> _Stage | None:
     """The stage that is left when all others are inlined; None if there is not exactly one."""
-    if not isinstance(func.body, s_tir.stmt.SBlockRealize) or not all(_is_plain(p) for p in func.params):
+    if not isinstance(func.body, s_tir.stmt.SBlockRealize) or not all(_is_dense(p) for p in func.params):
+        return None
+    if not is_plain(func):
         return None
     _, *realized = _found(func.body, s_tir.stmt.SBlockRealize, "pre")
     blocks = [r.block for r in realized]
@@ -125,7 +128,9 @@ def _only_stage(func: Any) -> _Stage | None:
     if len(results) != 1 or any(_is_shared(b, results[0]) for b in blocks):
         return None
     value = _inlined(blocks, results[0])
-    if value is None:
+    if value is None or any(
+        load.source.same_as(results[0].body.buffer) for load in _found(value, ir.TensorLoad)
+    ):
         return None
     lines = tuple((p, tirx.decl_buffer((i64(_size(p)),), p.dtype, p.name)) for p in func.params)
     value = structural_map(value, (ir.TensorLoad, lambda load: _flat_load(load, lines)))
@@ -137,48 +142,44 @@ def _only_stage(func: Any) -> _Stage | None:
 def _inlined(blocks: Sequence[Any], last: Any) -> Expr | None:
     """Value of a block, computed from the operands alone; None if a block before it cannot be inlined."""
     done: list[tuple[Buffer, Any, Expr]] = []
-
-    def load(node: Any) -> Any:
-        for buffer, axes, value in done:
-            if node.source.same_as(buffer):
-                at = {axis: index for (axis, _), index in zip(axes, node.indices, strict=True)}
-                return _placed(value, at)
-        return node
-
     for block in blocks:
-        buffer, axes = block.body.buffer, _axes(block)
-        value = structural_map(block.body.value, (ir.TensorLoad, load))
-        if len(_found(value, ir.TensorLoad)) > _LOADS:
+        buffer, axes, value = block.body.buffer, _axes(block), block.body.value
+        if not is_known(value):
+            return None
+        moves = only_moves(value)
+        lost: list[Any] = []
+
+        def load(node: Any, moves: bool = moves, lost: list[Any] = lost) -> Any:
+            for known, at, computed in done:
+                if node.source.same_as(known):
+                    apart = computed if moves else fenced(computed)
+                    if apart is None:
+                        lost.append(node)
+                        return node
+                    return _placed(apart, {v: i for (v, _), i in zip(at, node.indices, strict=True)})
+            return node
+
+        value = structural_map(value, (ir.TensorLoad, load))
+        if lost or len(_found(value, ir.TensorLoad)) > _LOADS:
             return None
         if block.same_as(last):
             return value
         whole = [extent for _, extent in axes] == [int(n) for n in buffer.shape]
         if not whole or not all(v.same_as(i) for (v, _), i in zip(axes, block.body.indices, strict=True)):
             return None
-        done.append((buffer, axes, _rounded(value)))
+        done.append((buffer, axes, value))
     return None
-
-
-def _rounded(value: Expr) -> Expr:
-    """A product that is rounded by itself.
-
-    TVM lets LLVM make one instruction of a product and a sum, which rounds once; of two stages it could not.
-    """
-    dtype = str(value.ty.dtype)
-    if isinstance(value, tirx.Mul) and dtype.startswith("float"):
-        return tirx.call_llvm_pure_intrin(dtype, "llvm.arithmetic.fence", value)
-    return value
 
 
 def _axes(block: Any) -> Axes:
     return tuple((axis.var, int(axis.dom.extent)) for axis in block.iter_vars)
 
 
-def _is_plain(param: Any) -> bool:
-    """Whether an operand is a dense tensor of a static shape."""
+def _is_dense(param: Any) -> bool:
+    """Whether an operand is a dense tensor of a static shape that has elements."""
     if not isinstance(param.ty, tirx.BufferType) or len(param.strides) or not _is_number(param.elem_offset):
         return False
-    return all(_is_number(n) for n in param.shape) and int(param.elem_offset) == 0
+    return all(_is_number(n) and int(n) for n in param.shape) and int(param.elem_offset) == 0
 
 
 def _is_number(expr: Expr) -> bool:
@@ -203,7 +204,7 @@ def _is_assignment(block: Any) -> bool:
 
 def _is_shared(block: Any, last: Any) -> bool:
     """Whether many elements of the result need one of a block that calls a function for it."""
-    calls = [c for c in _found(block.body.value, ir.Call) if _name(c) != _IF]
+    calls = [c for c in _found(block.body.value, ir.Call) if _name(c) != IF]
     return bool(calls) and _size(block.body.buffer) < _size(last.body.buffer)
 
 
@@ -237,7 +238,7 @@ def _simple(stage: _Stage) -> _Stage:
         return node.source[know.simplify(node.indices[0])]
 
     def branch(call: Any) -> Any:
-        if _name(call) != _IF:
+        if _name(call) != IF:
             return call
         condition, then, other = call.args
         condition = know.simplify(condition)
@@ -315,7 +316,7 @@ def _is_regular(stage: _Stage) -> bool:
     if not all(_is_number(step(load.indices[0])) for load in stage.loads()):
         return False
     by = step(stage.at)
-    conditions = [c.args[0] for c in _found(stage.value, ir.Call) if _name(c) == _IF]
+    conditions = [c.args[0] for c in _found(stage.value, ir.Call) if _name(c) == IF]
     changes = any(v.same_as(lane) for c in conditions for v in _found(c, ir.Var))
     return _is_number(by) and int(by) == 1 and not changes
 

@@ -14,7 +14,7 @@ from passes.test_partition import ALL_SD, INT8, integer
 
 from sd_tvm._tvm import relax, tvm
 from sd_tvm.relay_passes import LowerToCPU, Offload, node_reports
-from sd_tvm.relay_passes._rewrite import bindings_of, is_call
+from sd_tvm.relay_passes._rewrite import bindings_of, is_call, use_counts
 from sd_tvm.schedules.cpu.isa import AVX2
 from sd_tvm.schedules.cpu.tuning import KernelTuning
 
@@ -177,3 +177,18 @@ def test_resnet20() -> None:
     assert sum("with the addition" in r.reason for r in node_reports(fused)) == 9
     x = inputs(mod, 1)[0]
     np.testing.assert_array_equal(run(fused, x, target)[0], GoldenGraph(result)(x)[0])
+
+
+def test_a_match_cast_reads_its_value() -> None:
+    """So that a convolution whose result is cast is not taken for one that only the addition reads."""
+    x = relax.Var("x", relax.TensorType((1, 4), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            a = builder.emit(relax.op.nn.relu(x))
+            cast = builder.match_cast(a, relax.TensorType((1, 4), "float32"))
+            out = builder.emit_output(relax.op.add(a, cast))
+        builder.emit_func_output(out)
+    func = builder.get()["main"]
+    (relu,) = (var for var, value in bindings_of(func) if is_call(value, "relax.nn.relu"))
+    assert use_counts(func)[relu] == 2
