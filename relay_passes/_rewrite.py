@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sd_tvm._tvm import ir, relax, structural_equal
+from sd_tvm.schedules.ops.tir import scheduled
 
 #: TVM nodes carry no static types; the alias says what is meant.
 Expr = Any
@@ -121,6 +122,10 @@ class Rewriter:
     def add_func(self, func: Expr, name: str) -> Expr:
         """Add a function (TIR or Relax) to the module; returns its global variable (name made unique)."""
         return self.builder.add_func(func, name)
+
+    def add_scheduled(self, func: Expr, name: str) -> Expr:
+        """Add a PrimFunc that has its own schedule, for this module alone."""
+        return self.add_func(scheduled(func).without_attr("global_symbol"), name)
 
     def _bind(self, var: Expr, value: Expr) -> None:
         self._values[var] = value

@@ -14,7 +14,7 @@ from sd_tvm.layers import AddLayer, ConvLayer, LutLayer, layer_from_json, layer_
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, const, constant, is_call, rewrite
 from sd_tvm.relay_passes._weights import relax_functions, without
 from sd_tvm.relay_passes.fuse_residual import Addition, additions
-from sd_tvm.relay_passes.lower_float import OPAQUE, lower_float
+from sd_tvm.relay_passes.lower_float import lower_float
 from sd_tvm.relay_passes.lower_product import lower_product
 from sd_tvm.relay_passes.report import place
 from sd_tvm.schedules.cpu import schedule_cpu
@@ -26,9 +26,8 @@ from sd_tvm.schedules.cpu.scaling import scaling_of
 from sd_tvm.schedules.cpu.table import Kernel, choose
 from sd_tvm.schedules.cpu.tuning import KernelTuning
 from sd_tvm.schedules.ops import LAYER_ATTR
+from sd_tvm.schedules.ops.tir import CPU_ATTR, scheduled
 
-#: Attribute of integer PrimFuncs that have their CPU schedule.
-CPU_ATTR = "sd.cpu"
 #: Attribute of those that are kernels: name of the row of :data:`sd_tvm.schedules.cpu.table.KERNELS`.
 KERNEL_ATTR = "sd.cpu.kernel"
 #: Attribute of kernels that end with a residual addition: its layer.
@@ -104,10 +103,8 @@ class LowerToCPU:
         mod = without(mod, kernels.replaced - kernels.kept)
         for gvar, func in layers.items():
             if str(gvar.name_hint) not in kernels.replaced - kernels.kept:
-                scheduled = kernels.scheduled(str(gvar.name_hint), func)
-                scheduled = scheduled.with_attr(CPU_ATTR, True).with_attr("op_pattern", OPAQUE)
                 mod = mod.clone()
-                mod.update_func(gvar, scheduled)
+                mod.update_func(gvar, scheduled(kernels.without_row(str(gvar.name_hint), func)))
         if kernels.features:
             mod = mod.with_attr(
                 REQUIRES_ATTR, json.dumps(sorted({*kernels.features, *required_features(mod)}))
@@ -142,7 +139,7 @@ class _Kernels:
         self.alone: set[str] = set()
         self.features: set[str] = set()
 
-    def scheduled(self, name: str, func: Any) -> Any:
+    def without_row(self, name: str, func: Any) -> Any:
         """A layer without a kernel of the table: a lookup in vectors, or the portable schedule."""
         layer = self.layers[name]
         isa = lookup_isa(layer, self.isas) if isinstance(layer, LutLayer) else None
@@ -212,8 +209,7 @@ class _Kernels:
         self.replaced.add(name)
         self.said[name] = f"kernel {kernel.name}, its weight laid out at run time"
         self.features.update(kernel.isa.features)
-        func = found[0].with_attr(CPU_ATTR, True).with_attr(KERNEL_ATTR, kernel.name)
-        gvar = context.add_func(func.with_attr("op_pattern", OPAQUE).without_attr("global_symbol"), symbol)
+        gvar = context.add_scheduled(found[0].with_attr(KERNEL_ATTR, kernel.name), symbol)
         return relax.call_tir(gvar, found[1], out_ty=value.ty_args[0])
 
     def _addition(self, context: Rewriter, var: Expr, value: Expr, name: str) -> Expr | None:
@@ -225,8 +221,7 @@ class _Kernels:
         self.replaced.add(name)
         out, layer = value.ty_args[0], addition.layer
         if addition.own is None:
-            func = build_sum(layer, name).with_attr(CPU_ATTR, True).with_attr("op_pattern", OPAQUE)
-            gvar = context.add_func(func.without_attr("global_symbol"), f"{name}_sum")
+            gvar = context.add_scheduled(build_sum(layer, name), f"{name}_sum")
             *sides, _ = value.args[1].fields
             self.alone.add(name)
             if name in self.said:
@@ -252,13 +247,12 @@ class _Kernels:
         symbol = f"{choice.name}_{kernel.isa.name}"
         residual = None if addition is None else addition.residual
         scaling = scaling_of(layer, choice.constants[-1])
-        func = kernel.build(layer, symbol, residual, scaling).with_attr(CPU_ATTR, True)
-        func = func.with_attr(KERNEL_ATTR, kernel.name).with_attr("op_pattern", OPAQUE)
+        func = kernel.build(layer, symbol, residual, scaling).with_attr(KERNEL_ATTR, kernel.name)
         operands = [choice.x, *(const(a) for a in kernel.pack(layer, choice.constants, scaling))]
         if addition is not None and addition.own is not None:
             func = func.with_attr(RESIDUAL_ATTR, layer_to_json(addition.layer))
             operands += [other, const(addition.form.words(addition.own))]
-        gvar = context.add_func(func.without_attr("global_symbol"), symbol)
+        gvar = context.add_scheduled(func, symbol)
         return relax.call_tir(gvar, operands, out_ty=out)
 
 

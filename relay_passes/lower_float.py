@@ -9,8 +9,6 @@ from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, bindings_of, 
 from sd_tvm.relay_passes._weights import relax_functions
 from sd_tvm.schedules.float.table import OPERATORS, Operator
 
-#: TVM's pattern kind "opaque": FuseOps leaves scheduled functions alone.
-OPAQUE = 8
 _BY_NAME = {row.op: row for row in OPERATORS}
 
 
@@ -64,5 +62,4 @@ def _plain(value: Any) -> Any:
 
 
 def _added(context: Rewriter, operator: Operator, shapes: Any, attributes: dict[str, Any]) -> Expr:
-    func = operator.build(shapes, attributes, operator.symbol).with_attr("op_pattern", OPAQUE)
-    return context.add_func(func.without_attr("global_symbol"), operator.symbol)
+    return context.add_scheduled(operator.build(shapes, attributes, operator.symbol), operator.symbol)

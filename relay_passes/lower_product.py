@@ -7,7 +7,6 @@ from typing import Any
 from sd_tvm._tvm import relax
 from sd_tvm.layers import ConvLayer
 from sd_tvm.relay_passes._rewrite import Expr, Rewriter, const, constant
-from sd_tvm.relay_passes.lower_float import OPAQUE
 from sd_tvm.schedules.cpu.product import PAIRED, build_pairs, paired_shape
 from sd_tvm.schedules.cpu.scaling import scaling_of
 from sd_tvm.schedules.cpu.table import Kernel
@@ -34,9 +33,9 @@ def lower_product(
     if words is None:
         return None
     name = f"{symbol}_pairs"
-    pairs = build_pairs(layer, name).with_attr("op_pattern", OPAQUE).without_attr("global_symbol")
+    pairs = context.add_scheduled(build_pairs(layer, name), name)
     out = relax.TensorType(paired_shape(layer), PAIRED)
-    paired = context.emit(relax.call_tir(context.add_func(pairs, name), [weight], out_ty=out), name)
+    paired = context.emit(relax.call_tir(pairs, [weight], out_ty=out), name)
     scaling = scaling_of(layer, words)
     block = const(scaling.block(words, layer.out_dtype, None))
     return kernel.build(layer, symbol, scaling=scaling), [x, paired, block]

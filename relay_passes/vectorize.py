@@ -7,14 +7,11 @@ from typing import Any
 from sd_tvm._tvm import ir, relax, tirx, tvm
 from sd_tvm.relay_passes._rewrite import IRModule, bindings_of
 from sd_tvm.relay_passes._weights import relax_functions
-from sd_tvm.relay_passes.lower_cpu import CPU_ATTR
 from sd_tvm.schedules.cpu.injective import vectorize_injective
-from sd_tvm.schedules.ops import LAYER_ATTR
+from sd_tvm.schedules.ops.tir import CPU_ATTR, LAYER_ATTR, scheduled
 
 #: Attributes of functions that have their own schedule.
 _SCHEDULED = (CPU_ATTR, LAYER_ATTR)
-#: TVM's pattern kind "opaque": FuseOps leaves scheduled functions alone.
-_OPAQUE = 8
 #: How operators begin that call something which is lowered already.
 _LOWERED = "relax.call_"
 
@@ -43,7 +40,7 @@ class VectorizeInjective:
                 continue
             built = vectorize_injective(func)
             if built is not None:
-                out.update_func(gvar, built.with_attr(CPU_ATTR, True).with_attr("op_pattern", _OPAQUE))
+                out.update_func(gvar, scheduled(built))
         return out
 
 

@@ -24,8 +24,9 @@ from sd_tvm._tvm import (
     tirx,
     tvm,
 )
-from sd_tvm.schedules.cpu.plain import IF, fenced, is_known, is_plain, only_moves
+from sd_tvm.schedules.cpu.plain import IF, called_name, fenced, is_known, is_plain, only_moves
 from sd_tvm.schedules.cpu.vec import Buffer, Expr, flat, i64, t
+from sd_tvm.schedules.ops.tir import with_attrs
 
 #: Elements of a vector: the first that an axis is a multiple of, else the first that it is as long as.
 _LANES = (16, 8)
@@ -61,7 +62,7 @@ def vectorize_injective(func: Any) -> Any | None:
         return None
     copied = _copied(stage)
     if copied is not None:
-        return _with_attrs(_reshape(copied, stage), func)
+        return with_attrs(_reshape(copied, stage), func)
     parts = _vectors(stage, whole=True) or _vectors(_one_axis(stage)) or _vectors(stage)
     return None if parts is None else _emit(func, parts)
 
@@ -107,11 +108,6 @@ def _found(node: Any, kind: Any, order: str = "post") -> list[Any]:
 def _placed(expr: Expr, places: dict[Any, Expr]) -> Expr:
     """An expression with others in the place of variables."""
     return structural_map(expr, (ir.Var, lambda v: places.get(v, v)))
-
-
-def _name(call: Any) -> str:
-    """Name of what is called, empty if it is no operation of TVM."""
-    return str(getattr(call.op, "name", ""))
 
 
 def _only_stage(func: Any) -> _Stage | None:
@@ -204,7 +200,7 @@ def _is_assignment(block: Any) -> bool:
 
 def _is_shared(block: Any, last: Any) -> bool:
     """Whether many elements of the result need one of a block that calls a function for it."""
-    calls = [c for c in _found(block.body.value, ir.Call) if _name(c) != IF]
+    calls = [c for c in _found(block.body.value, ir.Call) if called_name(c) != IF]
     return bool(calls) and _size(block.body.buffer) < _size(last.body.buffer)
 
 
@@ -238,7 +234,7 @@ def _simple(stage: _Stage) -> _Stage:
         return node.source[know.simplify(node.indices[0])]
 
     def branch(call: Any) -> Any:
-        if _name(call) != IF:
+        if called_name(call) != IF:
             return call
         condition, then, other = call.args
         condition = know.simplify(condition)
@@ -316,7 +312,7 @@ def _is_regular(stage: _Stage) -> bool:
     if not all(_is_number(step(load.indices[0])) for load in stage.loads()):
         return False
     by = step(stage.at)
-    conditions = [c.args[0] for c in _found(stage.value, ir.Call) if _name(c) == IF]
+    conditions = [c.args[0] for c in _found(stage.value, ir.Call) if called_name(c) == IF]
     changes = any(v.same_as(lane) for c in conditions for v in _found(c, ir.Var))
     return _is_number(by) and int(by) == 1 and not changes
 
@@ -330,15 +326,7 @@ def _emit(func: Any, parts: Sequence[_Part]) -> Any:
             lines = [flat(o, _size(o), o.dtype) for o in operands]
             for part in parts:
                 _loops(part, lines)
-    return _with_attrs(frame.get(), func)
-
-
-def _with_attrs(built: Any, func: Any) -> Any:
-    """A function with the attributes of another."""
-    built = built.without_attr("global_symbol")
-    for name, value in (func.attrs or {}).items():
-        built = built.with_attr(name, value)
-    return built
+    return with_attrs(frame.get(), func)
 
 
 def _copied(stage: _Stage) -> Buffer | None:
@@ -384,5 +372,5 @@ def _loops(part: _Part, lines: Sequence[Buffer]) -> None:
 
 def _of_llvm(call: Any) -> Any:
     """LLVM's own name for what TVM would compute one lane after the other."""
-    name = _OF_LLVM.get(_name(call))
+    name = _OF_LLVM.get(called_name(call))
     return call if name is None else tirx.call_llvm_pure_intrin(str(call.ty.dtype), name, *call.args)

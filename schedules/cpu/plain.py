@@ -49,15 +49,15 @@ def is_known(value: Expr) -> bool:
         return is_known(value.value)
     if isinstance(value, _ARITHMETIC):
         return is_known(value.a) and is_known(value.b)
-    if isinstance(value, ir.Call) and _name(value) in FUNCTIONS:
-        first = 1 if _name(value) == IF else 0
+    if isinstance(value, ir.Call) and called_name(value) in FUNCTIONS:
+        first = 1 if called_name(value) == IF else 0
         return all(is_known(argument) for argument in list(value.args)[first:])
     return False
 
 
 def only_moves(value: Expr) -> bool:
     """Whether a value is an element of an operand or a number, unchanged."""
-    if isinstance(value, ir.Call) and _name(value) == IF:
+    if isinstance(value, ir.Call) and called_name(value) == IF:
         return all(only_moves(argument) for argument in list(value.args)[1:])
     return isinstance(value, _MOVES)
 
@@ -73,5 +73,6 @@ def fenced(value: Expr) -> Expr | None:
     return value if only_moves(value) else None
 
 
-def _name(call: Any) -> str:
+def called_name(call: Any) -> str:
+    """Name of what is called, empty if it is no operation of TVM."""
     return str(getattr(call.op, "name", ""))

@@ -19,7 +19,7 @@ from sd_tvm.schedules.accel.conv import rebuild_blocks
 from sd_tvm.schedules.cpu.elementwise import build_elementwise
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.lookup import build_lookup
-from sd_tvm.schedules.ops.tir import LAYER_ATTR
+from sd_tvm.schedules.ops.tir import LAYER_ATTR, with_attrs
 
 __all__ = ["schedule_cpu"]
 
@@ -52,9 +52,9 @@ def schedule_cpu(func: Any, isa: Isa | None = None) -> Any:
     """
     layer: Layer = layer_from_json(str(func.attrs[LAYER_ATTR]))
     if isinstance(layer, AddLayer | RequantLayer):
-        return _with_attrs(build_elementwise(layer, "main"), func)
+        return with_attrs(build_elementwise(layer, "main"), func)
     if isinstance(layer, LutLayer) and isa is not None:
-        return _with_attrs(build_lookup(layer, isa, layer.name), func)
+        return with_attrs(build_lookup(layer, isa, layer.name), func)
     sch = s_tir.Schedule(tvm.IRModule({"main": func}))
     if isinstance(layer, ConvLayer):
         _conv(sch, layer)
@@ -66,14 +66,6 @@ def schedule_cpu(func: Any, isa: Isa | None = None) -> Any:
         for name in _results(layer):
             _vectorize_last(sch, name)
     return sch.mod["main"]
-
-
-def _with_attrs(built: Any, func: Any) -> Any:
-    """A function with the attributes of another."""
-    built = built.without_attr("global_symbol")
-    for name, value in func.attrs.items():
-        built = built.with_attr(name, value)
-    return built
 
 
 def _inlined(layer: Layer) -> list[str]:

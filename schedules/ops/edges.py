@@ -10,13 +10,11 @@ import numpy as np
 
 from sd_tvm._tvm import ir_builder, te, tirx
 from sd_tvm.layers import LANES, PACKED_LANES, ActDType, ConvLayer, blocks16, packed_width
-from sd_tvm.schedules.ops.tir import ACT_RANGE, Expr, Tensor, const, dims, finish, i64, mark_layer
+from sd_tvm.schedules.ops.tir import ACT_RANGE, OPAQUE, Expr, Tensor, const, dims, finish, i64, mark_layer
 from sd_tvm.schedules.ops.weight import weight_operands, weight_stage
 from sd_tvm.weights.tensor import WeightForm
 
 Shape = tuple[int, ...]
-#: TVM's pattern kind "opaque": FuseOps leaves functions alone that are no blocks.
-_OPAQUE = 8
 #: An image of more channels is quantised by the stage, value by value.
 _FEW_CHANNELS = 4
 
@@ -101,7 +99,7 @@ def _quantize_lanes(shape: Shape, scale: float | None, zero_point: int, dtype: A
             else:
                 with t.serial(i64(prod(shape) // LANES)) as i:
                     store(i * i64(LANES), sixteen(i * i64(LANES)))
-    return mark_layer(frame.get(), symbol).with_attr("op_pattern", _OPAQUE)
+    return mark_layer(frame.get(), symbol).with_attr("op_pattern", OPAQUE)
 
 
 def _quantize_images(

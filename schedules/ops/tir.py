@@ -12,6 +12,10 @@ from sd_tvm.layers import Layer, layer_to_json
 
 #: Attribute of a PrimFunc that carries its layer as JSON.
 LAYER_ATTR = "sd.layer"
+#: Attribute of functions with a schedule of their own.
+CPU_ATTR = "sd.cpu"
+#: TVM's pattern kind "opaque": FuseOps leaves a function alone.
+OPAQUE = 8
 ACT_RANGE: dict[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127)}
 
 Expr = Any
@@ -42,6 +46,19 @@ def mark_layer(func: Any, symbol: str, layer: Layer | None = None) -> Any:
     """A PrimFunc with the attributes we rely on."""
     func = func.with_attr("global_symbol", symbol).with_attr("tirx.noalias", True)
     return func if layer is None else func.with_attr(LAYER_ATTR, layer_to_json(layer))
+
+
+def with_attrs(built: Any, func: Any) -> Any:
+    """A function with the attributes of another."""
+    built = built.without_attr("global_symbol")
+    for name, value in (func.attrs or {}).items():
+        built = built.with_attr(name, value)
+    return built
+
+
+def scheduled(func: Any) -> Any:
+    """A function marked as having its own schedule: TVM's passes and ours leave it as it is."""
+    return func.with_attr(CPU_ATTR, True).with_attr("op_pattern", OPAQUE)
 
 
 def mbqm(x: Expr, m0: Expr, shift: Expr) -> Expr:

@@ -23,11 +23,12 @@ from sd_tvm.errors import ConfigError, ScheduleError
 from sd_tvm.execute import Runner, compile_module
 from sd_tvm.recipe import Recipe
 from sd_tvm.relay_passes import offload
-from sd_tvm.relay_passes.lower_cpu import CPU_ATTR, LowerToCPU
+from sd_tvm.relay_passes.lower_cpu import LowerToCPU
 from sd_tvm.relay_passes.offload import EXTERNAL_MODS, Offload
 from sd_tvm.relay_passes.pipeline import accelerator_passes, to_integer
 from sd_tvm.relay_passes.report import node_reports
 from sd_tvm.schedules.ops import LAYER_ATTR
+from sd_tvm.schedules.ops.tir import CPU_ATTR
 
 backend.register()
 

@@ -13,9 +13,10 @@ from sd_tvm._tvm import relax, tirx, tvm
 from sd_tvm.relay_passes import VectorizeInjective
 from sd_tvm.relay_passes._rewrite import bindings_of, is_call
 from sd_tvm.relay_passes.decompose import Decompose
-from sd_tvm.relay_passes.lower_cpu import CPU_ATTR, LowerToCPU
+from sd_tvm.relay_passes.lower_cpu import LowerToCPU
 from sd_tvm.relay_passes.partition import Partition
 from sd_tvm.relay_passes.pipeline import accelerator_passes
+from sd_tvm.schedules.ops.tir import CPU_ATTR
 from sd_tvm.target import for_cpu
 
 backend.register()
