@@ -110,28 +110,21 @@ def _product(ggml: Any, number: int, w: Array, x: Array) -> tuple[Any, int]:
     (m, k), batch = w.shape, x.shape[0]
     backend, registry = ggml.ggml_backend_cpu_init(), ggml.ggml_backend_cpu_reg()
     ggml.ggml_backend_cpu_set_n_threads(backend, threads())
-    contexts = [ggml.ggml_init(_Parameters(_GRAPH_BYTES, None, True)) for _ in range(2)]
-    weight = ggml.ggml_new_tensor_2d(contexts[0], number, k, m)
-    value = ggml.ggml_new_tensor_2d(contexts[1], _F32, k, batch)
-    product = ggml.ggml_mul_mat(contexts[1], weight, value)
-    graph = ggml.ggml_new_graph(contexts[1])
-    ggml.ggml_build_forward_expand(graph, product)
-
-    buffer = None
     device = ggml.ggml_backend_reg_dev_get(registry, 0)
-    for kind in _extra_buffers(ggml, registry, device):
-        buffer = ggml.ggml_backend_alloc_ctx_tensors_from_buft(contexts[0], kind)
-        if buffer and ggml.ggml_backend_dev_supports_op(device, product):
+    for kind in (*_extra_buffers(ggml, registry, device), None):
+        weights, values = (ggml.ggml_init(_Parameters(_GRAPH_BYTES, None, True)) for _ in range(2))
+        weight = ggml.ggml_new_tensor_2d(weights, number, k, m)
+        value = ggml.ggml_new_tensor_2d(values, _F32, k, batch)
+        product = ggml.ggml_mul_mat(values, weight, value)
+        if kind is None:
+            ggml.ggml_backend_alloc_ctx_tensors(weights, backend)
+        elif not ggml.ggml_backend_alloc_ctx_tensors_from_buft(weights, kind):
+            continue
+        if kind is None or ggml.ggml_backend_dev_supports_op(device, product):
             break
-        buffer = None
-    if buffer is None:
-        contexts[0] = ggml.ggml_init(_Parameters(_GRAPH_BYTES, None, True))
-        weight = ggml.ggml_new_tensor_2d(contexts[0], number, k, m)
-        product = ggml.ggml_mul_mat(contexts[1], weight, value)
-        graph = ggml.ggml_new_graph(contexts[1])
-        ggml.ggml_build_forward_expand(graph, product)
-        ggml.ggml_backend_alloc_ctx_tensors(contexts[0], backend)
-    ggml.ggml_backend_alloc_ctx_tensors(contexts[1], backend)
+    graph = ggml.ggml_new_graph(values)
+    ggml.ggml_build_forward_expand(graph, product)
+    ggml.ggml_backend_alloc_ctx_tensors(values, backend)
 
     source = np.ascontiguousarray(w, dtype=np.float32)
     packed = np.zeros(ggml.ggml_row_size(number, k) * m, dtype=np.uint8)

@@ -12,6 +12,8 @@ then 2^(31-e) too large and still within int32, because |y| <= 2^30.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,11 +24,12 @@ from sd_tvm.schedules.cpu.requant import even, odd
 from sd_tvm.schedules.cpu.vec import Buffer, Expr, as_type, bind, i64, load, pick, plus, splat
 
 _HALF = LANES // 2
-#: Offset in bytes of each field of a block of sixteen filters. ``m0_odd``: of odd lanes, in both of a pair;
+#: Bytes of each field of a block of sixteen filters, in order. ``m0_odd``: of odd lanes, in both of a pair;
 #: ``more``: what is too large, less the zero point; ``add`` and ``shift``: 64 bits a lane, even lanes first,
 #: and odd ones shifted by 32 less, to where they belong.
-_AT = {"bias": 0, "m0": 64, "m0_odd": 128, "more": 192, "add": 256, "shift": 384, "low": 512, "high": 528}
-BLOCK_BYTES = 544
+_FIELDS = {"bias": 4, "m0": 4, "m0_odd": 4, "more": 4, "add": 8, "shift": 8, "low": 1, "high": 1}
+_AT = dict(zip(_FIELDS, accumulate((LANES * n for n in _FIELDS.values()), initial=0), strict=False))
+BLOCK_BYTES = LANES * sum(_FIELDS.values())
 
 
 def all_below_half(words: npt.NDArray[np.int32]) -> bool:
@@ -69,7 +72,7 @@ def below_half_block(
         "low": lanes(f["lo"], "u1"),
         "high": lanes(f["hi"], "u1"),
     }
-    return np.ascontiguousarray(np.concatenate([fields[name] for name in _AT], axis=1))
+    return np.ascontiguousarray(np.concatenate([fields[name] for name in _FIELDS], axis=1))
 
 
 class BelowHalf:
@@ -79,24 +82,25 @@ class BelowHalf:
         self._buffer, self._block = buffer, block
         self._words: dict[str, list[Expr]] = {}
 
-    def _field(self, name: str, dtype: str, size: int, lanes: int, first: int = 0) -> Expr:
+    def _field(self, name: str, dtype: str, lanes: int, first: int = 0) -> Expr:
+        size = _FIELDS[name]
         at = self._block * i64(BLOCK_BYTES) + i64(_AT[name] + first * size)
         return as_type(load(self._buffer, at, lanes * size), f"{dtype}x{lanes}")
 
     def bias(self, first: int = 0, lanes: int = LANES) -> Expr:
         """uint32 biases of ``lanes`` filters from ``first`` on."""
-        return self._field("bias", "uint32", 4, lanes, first)
+        return self._field("bias", "uint32", lanes, first)
 
     def prepare(self, dtype: str) -> None:
         """Read the words, once: a store in between could change them, for all that the compiler knows."""
         if self._words:
             return
         for name in ("m0", "m0_odd", "more"):
-            self._words[name] = [bind(self._field(name, "int32", 4, LANES))]
+            self._words[name] = [bind(self._field(name, "int32", LANES))]
         for name, kind in (("add", "int64"), ("shift", "uint64")):
-            self._words[name] = [bind(self._field(name, kind, 8, _HALF, first)) for first in (0, _HALF)]
+            self._words[name] = [bind(self._field(name, kind, _HALF, first)) for first in (0, _HALF)]
         for name in ("low", "high"):
-            self._words[name] = [bind(self._field(name, dtype, 1, LANES))]
+            self._words[name] = [bind(self._field(name, dtype, LANES))]
 
     def _scaled(self, sums: Expr) -> Expr:
         """int32x16 with the zero point, not clipped."""

@@ -25,6 +25,7 @@ from sd_tvm.schedules.cpu.guard import kernel_body
 from sd_tvm.schedules.cpu.isa import Isa
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.vec import (
+    LINE,
     Buffer,
     Expr,
     Registers,
@@ -55,7 +56,7 @@ _S = CHANNEL_ROW
 _SLOTS = 4
 _INT16_MAX = 32767
 #: Codes are asked for so many bytes before they are used: several times what memory sends in its latency.
-_AHEAD, _LINE = 16384, 64
+_AHEAD = 16384
 #: Bases and words are asked for so many blocks of filters before.
 _BLOCKS_AHEAD = 4
 
@@ -233,8 +234,8 @@ class Gemv:
             self.bases = flat(bases, mbs * units.halves * units.slices * _S * _S * units.filters, "int8")
             with kernel_body(self.isa, symbol):
                 self.xs = scratch(_S * self.rows, "uint8")
-                with t.serial(i64(_AHEAD // 2 // _LINE)) as line:
-                    prefetch(self.codes, line * i64(_LINE))
+                with t.serial(i64(_AHEAD // 2 // LINE)) as line:
+                    prefetch(self.codes, line * i64(LINE))
                 self._planes(flat(x, cbs * LANES, layer.in_dtype))
                 lanes = self.isa.width // LANES
                 each = [load(table, i64(i * LANES), LANES) for i in range(self.tables)]
@@ -274,8 +275,8 @@ class Gemv:
         block = self.epilogue.scaling.block_bytes
         words = 4 * LANES if self.layer.out == "i32" else block
         for buffer, step, size in ((self.bases, bases, bases), (self.epilogue.qp, block, words)):
-            with t.serial(i64(-(-size // _LINE))) as line:
-                prefetch(buffer, mb * i64(step) + line * i64(_LINE))
+            with t.serial(i64(-(-size // LINE))) as line:
+                prefetch(buffer, mb * i64(step) + line * i64(LINE))
 
     def _filters(self, y: Buffer, which: Expr, half: Expr) -> None:
         """Sums of the filters of one unit, without bias."""
@@ -342,7 +343,7 @@ class Gemv:
         units, lanes = self.units, self.isa.width
         indexed = units.form.indexed
         first = bind(at * i64(units.bytes))
-        for line in range(0, units.bytes, _LINE):
+        for line in range(0, units.bytes, LINE):
             prefetch(self.codes, first + i64(_AHEAD + line))
         nibbles = self._nibbles(first)
         index = nibbles.pop(0) if indexed else None

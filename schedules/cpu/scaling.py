@@ -38,8 +38,6 @@ class Scaling:
 
     Attributes
     ----------
-    name
-        Its name.
     block_bytes
         Bytes of sixteen filters.
     block
@@ -48,15 +46,14 @@ class Scaling:
         Of a flat buffer of these, and a block's number.
     """
 
-    name: str
     block_bytes: int
     block: Block
     reader: Callable[[Buffer, Expr], Reader]
 
 
 #: Any multiplier.
-ANY = Scaling("any", requant.BLOCK_BYTES, requant.quantisation_block, requant.Requantizer)
-BELOW_HALF = Scaling("below half", below_half.BLOCK_BYTES, below_half.below_half_block, below_half.BelowHalf)
+ANY = Scaling(requant.BLOCK_BYTES, requant.quantisation_block, requant.Requantizer)
+BELOW_HALF = Scaling(below_half.BLOCK_BYTES, below_half.below_half_block, below_half.BelowHalf)
 
 
 def scaling_of(layer: ConvLayer, words: npt.NDArray[np.int32]) -> Scaling:

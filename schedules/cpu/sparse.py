@@ -26,6 +26,7 @@ from sd_tvm.schedules.cpu.laid_pixels import LaidPixels
 from sd_tvm.schedules.cpu.operand import Operand
 from sd_tvm.schedules.cpu.pixels import even_groups, result_place
 from sd_tvm.schedules.cpu.vec import (
+    LINE,
     Buffer,
     Expr,
     Registers,
@@ -53,8 +54,6 @@ BYTES = "uint8"
 _ZERO_INDEX = 0x80
 #: Pairs of kept rows that a value of x is read for.
 _TOGETHER = 2
-#: Bytes of a cache line.
-_LINE = 64
 
 
 def pack_sparse(layer: ConvLayer, weight: SDWeight, isa: Isa) -> npt.NDArray[np.uint8]:
@@ -227,7 +226,7 @@ class _Sparse:
         width = self.isa.width
         starts = [bind(w + i64(i * self.unit)) for i in range(count)]
         index = [bind(as_type(load(self.w, at, width), f"int8x{width}")) for at in starts]
-        for line in range(0, count * self.unit, _LINE):
+        for line in range(0, count * self.unit, LINE):
             prefetch(self.w, w + i64(self.part + line))
         with t.serial(i64(self.s)) as k:
             weights = [

@@ -14,6 +14,8 @@ Expr = Any
 Buffer = Any
 #: Statement builders of TVM's script, without the parser.
 t: Any = ir_builder.tirx
+#: Bytes of a cache line.
+LINE = 64
 #: Fewer multiply-accumulates than this stay on the thread that calls.
 PARALLEL_MACS = 1 << 23
 
