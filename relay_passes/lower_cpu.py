@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,13 @@ from sd_tvm.errors import OptionError
 from sd_tvm.layers import AddLayer, ConvLayer, LutLayer, layer_from_json, layer_to_json
 from sd_tvm.relay_passes._rewrite import Expr, IRModule, Rewriter, const, constant, is_call, rewrite
 from sd_tvm.relay_passes._weights import relax_functions, without
-from sd_tvm.relay_passes.fuse_residual import Addition, additions
+from sd_tvm.relay_passes.fuse_residual import additions
 from sd_tvm.relay_passes.lower_float import lower_float
 from sd_tvm.relay_passes.lower_product import lower_product
 from sd_tvm.relay_passes.report import place
 from sd_tvm.schedules.cpu import schedule_cpu
 from sd_tvm.schedules.cpu.elementwise import build_sum
+from sd_tvm.schedules.cpu.epilogue import Residual
 from sd_tvm.schedules.cpu.isa import ISAS, available
 from sd_tvm.schedules.cpu.lookup import lookup_isa
 from sd_tvm.schedules.cpu.product import product_kernel
@@ -232,28 +234,27 @@ class _Kernels:
         self.said[name] = f"in the kernel of {choice.layer.name}" + (
             ", and alone" if name in self.alone else ""
         )
-        return self._call(context, choice, out, addition, value.args[1].fields[1 - addition.own])
+        more = [value.args[1].fields[1 - addition.own], const(addition.form.words(addition.own))]
+        return self._call(context, choice, out, addition.residual, more)
 
     def _call(
         self,
         context: Rewriter,
         choice: _Choice,
         out: Any,
-        addition: Addition | None = None,
-        other: Expr = None,
+        residual: Residual | None = None,
+        more: Sequence[Expr] = (),
     ) -> Expr:
-        """Call of a kernel, which is built for it."""
+        """Call of a kernel, which is built for it; ``more``: the operands of a residual."""
         kernel, layer = choice.kernel, choice.layer
         symbol = f"{choice.name}_{kernel.isa.name}"
-        residual = None if addition is None else addition.residual
         scaling = scaling_of(layer, choice.constants[-1])
         func = kernel.build(layer, symbol, residual, scaling).with_attr(KERNEL_ATTR, kernel.name)
-        operands = [choice.x, *(const(a) for a in kernel.pack(layer, choice.constants, scaling))]
-        if addition is not None and addition.own is not None:
-            func = func.with_attr(RESIDUAL_ATTR, layer_to_json(addition.layer))
-            operands += [other, const(addition.form.words(addition.own))]
+        packed = [const(a) for a in kernel.pack(layer, choice.constants, scaling)]
+        if residual is not None:
+            func = func.with_attr(RESIDUAL_ATTR, layer_to_json(residual.layer))
         gvar = context.add_scheduled(func, symbol)
-        return relax.call_tir(gvar, operands, out_ty=out)
+        return relax.call_tir(gvar, [choice.x, *packed, *more], out_ty=out)
 
 
 @dataclass(frozen=True)

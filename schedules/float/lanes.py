@@ -6,8 +6,9 @@ fused multiply-add, LLVM uses it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import add
 from typing import Any
 
 from sd_tvm._tvm import tirx
@@ -69,21 +70,22 @@ def exponential(x: Expr) -> Expr:
 
 
 def total(value: Expr) -> Expr:
-    """Sum of sixteen lanes: lane i with i + 8, then i + 4, i + 2, i + 1."""
-    lanes = LANES
-    while lanes > 2:
-        lanes //= 2
-        value = bind(part(value, 0, lanes) + part(value, lanes, lanes))
-    return bind(_lane(value, 0) + _lane(value, 1))
+    """Sum of sixteen lanes."""
+    return _folded(value, add)
 
 
 def largest(value: Expr) -> Expr:
     """Largest of sixteen lanes."""
+    return _folded(value, tirx.max)
+
+
+def _folded(value: Expr, pair: Callable[[Expr, Expr], Expr]) -> Expr:
+    """One of sixteen lanes: lane i with i + 8, then i + 4, i + 2, i + 1."""
     lanes = LANES
     while lanes > 2:
         lanes //= 2
-        value = bind(tirx.max(part(value, 0, lanes), part(value, lanes, lanes)))
-    return bind(tirx.max(_lane(value, 0), _lane(value, 1)))
+        value = bind(pair(part(value, 0, lanes), part(value, lanes, lanes)))
+    return bind(pair(_lane(value, 0), _lane(value, 1)))
 
 
 def _lane(value: Expr, index: int) -> Expr:

@@ -55,15 +55,12 @@ class Product:
     @property
     def shared(self) -> bool:
         """Whether there is one second matrix for all."""
-        return prod(self.b[:-2]) == 1 and prod(self.a[:-2]) >= 1
+        return prod(self.b[:-2]) == 1
 
     @property
     def batch(self) -> tuple[int, ...]:
         """Axes of the batch of products."""
-        if self.shared:
-            return ()
-        first, second = self.batches
-        return tuple(max(p, q) for p, q in zip(first, second, strict=True))
+        return () if self.shared else self._axes
 
     @property
     def batches(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -73,11 +70,14 @@ class Product:
         return (1,) * (most - len(a)) + a, (1,) * (most - len(b)) + b
 
     @property
+    def _axes(self) -> tuple[int, ...]:
+        """Axes of the result's batch."""
+        return tuple(max(p, q) for p, q in zip(*self.batches, strict=True))
+
+    @property
     def result(self) -> tuple[int, ...]:
         """Shape of the result."""
-        first, second = self.batches
-        axes = tuple(max(p, q) for p, q in zip(first, second, strict=True))
-        return (*axes, *self.a[-2:-1], *(self.b[-1:] if len(self.b) > 1 else ()))
+        return (*self._axes, *self.a[-2:-1], *(self.b[-1:] if len(self.b) > 1 else ()))
 
     @property
     def macs(self) -> int:
