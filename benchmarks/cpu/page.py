@@ -25,8 +25,7 @@ All contestants of a row in one process, in turns, every other turn backwards. *
 Quantisation of activations is part of every call. Dense layers are float32 in and out for everybody;
 convolutions 8 bit in and out for us and QLinearConv. int4 and int2: MatMulNBits in blocks of 32, accuracy
 level 4 (int8 arithmetic); OpenVINO in groups of 128, activations as it decides (float32 on AVX2, 8 bit with
-VNNI); ggml in its own formats, compiled for {ggml}, weights rearranged for it where ggml can, activations
-8 bit.
+VNNI){ggml}.
 Every row is measured in {rounds} rounds, each after all rows had the one before ({minutes} minutes in all,
 compilation included). Ratios are the peer's time over ours turn by turn; a *range* holds the quartiles of all
 turns and the median of every round, and bars are held against its low end. Of two runs that measure the same,
@@ -44,6 +43,9 @@ may sums that stay in 16 bits for a while, because the roof there widens every p
 
 _CLOCK = """Time is the process's user + system time, so that other processes disturb less; they still take
 cache and memory bandwidth."""
+
+_GGML = """; ggml in its own formats, compiled for {}, weights rearranged for it where ggml can, activations
+8 bit"""
 
 _FREE = """
 **Bars** were set on a machine with AVX2 and no VNNI. Peers use here whatever they find (VNNI, too), also
@@ -66,7 +68,7 @@ MISSING = """
 
 - Bars say *not measured* where this run had no time for the row; the driver has them all.
 - NEON: no machine to measure on. Its kernels are exact in an emulator, and nothing is known of their speed.
-- A peer that is not here: tuned TVM float32 ([why](../cpu.md#speed)).
+- Peers that are not here: {peers}tuned TVM float32 ([why](../cpu.md#speed)).
 - Correctness: this run looks at speed alone. `tests/schedules/cpu` compares every kernel of the table above
   with the NumPy golden model, to the bit, those of NEON in an emulator.
 """
@@ -134,7 +136,7 @@ def write(document: dict[str, Any], folder: Path, name: str) -> None:
     if "restricted" in document:
         out += _checks(document["restricted"])
     out += _table()
-    out.append(MISSING)
+    out.append(MISSING.format(peers="" if "ggml" in document["versions"] else "ggml, "))
     (folder / f"{name}.md").write_text("\n".join(out))
 
 
@@ -161,7 +163,7 @@ def _head(document: dict[str, Any]) -> str:
         threads=threads,
         versions=", ".join(f"{k} {v}" for k, v in sorted(document["versions"].items())),
         restricted=restricted,
-        ggml="AVX2" if seen is not None else "this processor",
+        ggml=_GGML.format("AVX2" if seen else "this processor") if "ggml" in document["versions"] else "",
         clock=_CLOCK if threads == 1 else "Time is wall-clock time.",
         flush=FLUSH_BYTES >> 20,
         warm=WARM,

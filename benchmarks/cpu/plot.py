@@ -46,7 +46,7 @@ def ratio_bars(rows: list[dict[str, Any]]) -> str:
         axis.axvline(1.0, color="black", linewidth=0.8)
         axis.set_xscale("log")
         axis.set_yticks(range(len(labels)), labels)
-        axis.invert_yaxis()
+        axis.set_ylim(len(labels) - 0.4, -0.6)  # the first row on top
         axis.set_xlabel("time of the best peer over ours")
         axis.legend(loc="lower right")
         return svg_of(figure)
