@@ -35,7 +35,9 @@ from sd_tvm.plan.build import plan_of
 from sd_tvm.plan.job import MODEL, read_job
 from sd_tvm.plan.run import Runner
 from sd_tvm.relay import load
+from sd_tvm.relay_passes.lower_float import LowerFloat
 from sd_tvm.relay_passes.pipeline import to_integer
+from sd_tvm.relay_passes.vectorize import VectorizeInjective
 from sd_tvm.schedules.ops import LAYER_ATTR
 
 #: TVM's pattern kind that FuseOps leaves alone.
@@ -46,7 +48,7 @@ def golden(mod: Any, x: np.ndarray) -> dict[str, np.ndarray]:
     """Output of an integer module, and its logits.
 
     Integer layers by the NumPy golden model; what is float32 between them (softmax, a batch norm that nothing
-    precedes) by the code that TVM makes of it, fused as it fuses it.
+    precedes) by the code that it gets everywhere: :class:`LowerFloat`, and TVM's fusion.
     """
     layers = {}
     for gvar, func in mod.functions_items():
@@ -54,7 +56,9 @@ def golden(mod: Any, x: np.ndarray) -> dict[str, np.ndarray]:
             layers[str(gvar.name_hint)] = layer_from_json(str(func.attrs[LAYER_ATTR]))
             mod = mod.clone()
             mod.update_func(gvar, func.with_attr("op_pattern", OPAQUE))
-    run = Runner(plan_of(relax.get_pipeline("zero")(mod)))
+    for step in (LowerFloat(), relax.get_pipeline("zero"), VectorizeInjective()):
+        mod = step(mod)
+    run = Runner(plan_of(mod))
     seen = {}
 
     def by_numpy(layer: Any) -> Any:
