@@ -248,7 +248,7 @@ class _Kernels:
         """Call of a kernel, which is built for it; ``more``: the operands of a residual."""
         kernel, layer = choice.kernel, choice.layer
         symbol = f"{choice.name}_{kernel.isa.name}"
-        scaling = scaling_of(layer, choice.constants[-1])
+        scaling = scaling_of(layer, choice.constants[-1], choice.constants[:-1])
         func = kernel.build(layer, symbol, residual, scaling).with_attr(KERNEL_ATTR, kernel.name)
         packed = [const(a) for a in kernel.pack(layer, choice.constants, scaling)]
         if residual is not None:

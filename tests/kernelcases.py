@@ -13,9 +13,11 @@ import numpy as np
 
 from sd_tvm._tvm import tvm
 from sd_tvm.layers import ConvLayer, blocks16
+from sd_tvm.numerics.fixedpoint import quantize_multiplier
+from sd_tvm.numerics.qp import pack_qp
 from sd_tvm.schedules.cpu.epilogue import Residual, stored
 from sd_tvm.schedules.cpu.isa import NEON_DOT
-from sd_tvm.schedules.cpu.scaling import ANY, Scaling, scaling_of
+from sd_tvm.schedules.cpu.scaling import ANY, BELOW_HALF, Scaling, scaling_of
 from sd_tvm.schedules.cpu.table import RAW, Kernel
 from sd_tvm.weights.alphabet import ALPHABETS
 from sd_tvm.weights.rows import RowGeometry
@@ -93,6 +95,20 @@ def _form(rng: np.random.Generator, kernel: Kernel, geometry: RowGeometry) -> tu
     return form, int(rng.integers(1, 9)) if kind == "codebook" else m * form.n_slices(geometry)
 
 
+def with_relu(layer: ConvLayer, operands: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """The operands with multipliers, and clips at the zero point, that one float32 multiply-add can do."""
+    lo, hi = layergen.RANGE[layer.out_dtype]
+    bias = operands[-1][: layer.out_channels, 0].astype(np.int64)
+    zero = int(rng.choice([lo, rng.integers(lo, hi)]))
+    for factor in np.exp2(np.arange(-12, 0)):  # the more sums a level, the less likely
+        ratios = factor * rng.uniform(1.0, 2.0, layer.out_channels)
+        m0, shift = (np.array(v) for v in zip(*(quantize_multiplier(float(r)) for r in ratios), strict=True))
+        words = pack_qp(bias, m0, shift, zero, zero, hi - 1)
+        if scaling_of(layer, words, operands[1:-1]) not in (ANY, BELOW_HALF):
+            return [*operands[:-1], words]
+    raise ValueError(f"there is none for {layer}")
+
+
 def compiled(
     kernel: Kernel, layer: ConvLayer, residual: Residual | None = None, scaling: Scaling = ANY
 ) -> Any:
@@ -113,7 +129,7 @@ def run(
 
     ``added``: the operands of a residual. ``scaling``: None for the one that the layer would get.
     """
-    scaling = scaling or scaling_of(layer, operands[-1])
+    scaling = scaling or scaling_of(layer, operands[-1], operands[1:-1])
     shape = (layer.batch, blocks16(layer.out_channels), *layer.out_hw, 16)
     out = np.full(shape, 85, dtype=stored(layer) if residual is None else residual.layer.out_dtype)
     packed = kernel.pack(layer, operands[1:], scaling)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sd_tvm.layers import ConvLayer
+from sd_tvm.numerics.bounds import accumulator_range
+from sd_tvm.numerics.qp import unpack_qp
+from sd_tvm.numerics.single import single
 from sd_tvm.schedules.cpu import below_half, requant
+from sd_tvm.schedules.cpu.single import SingleReader, block_bytes, single_block
 from sd_tvm.schedules.cpu.vec import Buffer, Expr
+from sd_tvm.schedules.cpu.weights import weight_of
 
 Block = Callable[[npt.NDArray[np.int32], str, npt.NDArray[np.int64] | None], npt.NDArray[np.uint8]]
 
@@ -56,8 +62,36 @@ ANY = Scaling(requant.BLOCK_BYTES, requant.quantisation_block, requant.Requantiz
 BELOW_HALF = Scaling(below_half.BLOCK_BYTES, below_half.below_half_block, below_half.BelowHalf)
 
 
-def scaling_of(layer: ConvLayer, words: npt.NDArray[np.int32]) -> Scaling:
-    """The cheapest one that does for a layer's quantisation words, int32 (rows, 4)."""
-    if layer.out == "i32" or not below_half.all_below_half(words):
+def scaling_of(
+    layer: ConvLayer, words: npt.NDArray[np.int32], weight: Sequence[npt.NDArray[Any]] = ()
+) -> Scaling:
+    """The cheapest one that does for a layer.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    words
+        Its quantisation words, int32 (rows, 4).
+    weight
+        The operands of its weight. Empty: computed at run time, and nothing is known of the sums.
+    """
+    if layer.out == "i32":
         return ANY  # sums are not scaled: ANY's bias costs fewer bytes to read
-    return BELOW_HALF
+    if weight and (found := _single(layer, words, weight)) is not None:
+        return found
+    return BELOW_HALF if below_half.all_below_half(words) else ANY
+
+
+def _single(
+    layer: ConvLayer, words: npt.NDArray[np.int32], weight: Sequence[npt.NDArray[Any]]
+) -> Scaling | None:
+    """By a float32 multiply-add, if that is the same for all sums that the layer's weight can give."""
+    own = words[: layer.out_channels]
+    bias = unpack_qp(own, layer.out_dtype)["bias"]
+    sums = accumulator_range(weight_of(layer, weight).integer(), bias, layer.in_dtype)
+    found = single(own, layer.out_dtype, *sums)
+    if found is None:
+        return None
+    exceptions = found.exception is not None
+    return Scaling(block_bytes(exceptions), partial(single_block, found), partial(SingleReader, exceptions))

@@ -28,10 +28,9 @@ from sd_tvm.schedules.cpu.scaling import ANY, Scaling
 from sd_tvm.schedules.cpu.shiftadd import ShiftUnits, build_shift_add, shifts
 from sd_tvm.schedules.cpu.sparse import BYTES, build_sparse, pack_sparse
 from sd_tvm.schedules.cpu.taps import TapUnits, build_taps, pack_taps, pack_transforms
-from sd_tvm.weights.packing import unpack_raw, unpack_sd
+from sd_tvm.schedules.cpu.weights import weight_of
 from sd_tvm.weights.rows import ROWS_PER_BLOCK
-from sd_tvm.weights.tensor import SDWeight, Weight
-from sd_tvm.weights.verify import array_names
+from sd_tvm.weights.tensor import SDWeight
 
 Array = npt.NDArray[Any]
 Operation = Literal["gemv", "shiftadd", "gemm", "depthwise", "taps", "sparse", "conv8", "conv"]
@@ -131,15 +130,6 @@ class _Operation:
     build: Callable[[Kernel, ConvLayer, str, Epilogue], Any]
     pack: _Pack
     cost: Callable[[ConvLayer, Isa], float] = cost.none
-
-
-def weight_of(layer: ConvLayer, operands: Sequence[Array]) -> Weight:
-    """Weight of a layer (scales are one) from its operands after x."""
-    ones = np.ones(layer.out_channels, dtype=np.float32)
-    if layer.form is None:
-        return unpack_raw(operands[0], layer.weight_shape, ones)
-    arrays = dict(zip(array_names(layer.form), operands, strict=False))
-    return unpack_sd(arrays, layer.weight_shape, layer.form, ones)
 
 
 def _one_pixel(_: Kernel, layer: ConvLayer) -> str:

@@ -23,7 +23,7 @@ from sd_tvm.layers import LANES, ConvLayer, blocks16
 from sd_tvm.schedules.cpu.epilogue import stored
 from sd_tvm.schedules.cpu.guard import QUESTIONS
 from sd_tvm.schedules.cpu.isa import Isa, features_of, platform_of
-from sd_tvm.schedules.cpu.scaling import scaling_of
+from sd_tvm.schedules.cpu.scaling import Scaling, scaling_of
 from sd_tvm.schedules.cpu.table import Kernel, ranked
 from sd_tvm.schedules.database import Database
 
@@ -134,7 +134,8 @@ class KernelTuning:
         if known is not None or not tried:
             return known
         _check_runs_here(target)
-        times = {k: _seconds(k, layer, target, operands) for k in tried}
+        scaling = scaling_of(layer, operands[-1], operands[:-1])
+        times = {k: _seconds(k, layer, target, operands, scaling) for k in tried}
         best = min(tried, key=lambda k: times[k])
         if times[best] > _BETTER * times[tried[0]]:
             best = tried[0]
@@ -156,9 +157,10 @@ def _check_runs_here(target: Any) -> None:
         )
 
 
-def _seconds(kernel: Kernel, layer: ConvLayer, target: Any, operands: Sequence[Array]) -> float:
+def _seconds(
+    kernel: Kernel, layer: ConvLayer, target: Any, operands: Sequence[Array], scaling: Scaling
+) -> float:
     """Least time of a call, random x."""
-    scaling = scaling_of(layer, operands[-1])
     func = kernel.build(layer, "f", scaling=scaling).with_attr("global_symbol", "f")
     run = tvm.compile(tvm.IRModule({"f": func}), target=target)["f"]
     rng = np.random.default_rng(0)

@@ -45,9 +45,17 @@ def host_features() -> set[str]:
 
 
 def check(
-    kernel: Kernel, layer: ConvLayer, seed: int, *, extreme: bool, scaling: Scaling | None = None
+    kernel: Kernel,
+    layer: ConvLayer,
+    seed: int,
+    *,
+    extreme: bool,
+    relu: bool = False,
+    scaling: Scaling | None = None,
 ) -> None:
     operands = layergen.operands_of(layer, seed, extreme=extreme)
+    if relu:
+        operands = cases.with_relu(layer, operands, np.random.default_rng(seed))
     if kernel.isa is not NEON_DOT and not set(kernel.isa.features) <= host_features():
         with pytest.raises(UnsupportedCPUError, match=kernel.isa.features[-1]):
             cases.run(kernel, layer, operands, scaling=scaling)
@@ -62,7 +70,8 @@ def check(
 def test_golden(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two cases at least, one of them at the ends of all ranges; then as many as fit the time.
 
-    Every third on all threads, of kernels that run here; every fifth requantised as if multipliers were any.
+    Every third on all threads, of kernels that run here. Every other is requantised by a float32 multiply-add
+    if it is requantised at all, every fifth as if multipliers were any.
     """
     print(f"SD_SEED={SEED}")
     rng = np.random.default_rng([SEED, KERNELS.index(kernel)])
@@ -72,7 +81,8 @@ def test_golden(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
         threads = done % 3 == 1 and kernel.isa is not NEON_DOT
         monkeypatch.setattr(vec, "PARALLEL_MACS", 0 if threads else 1 << 62)
         scaling = ANY if done % 5 == 4 else None
-        check(kernel, layer, int(rng.integers(2**31)), extreme=done % 2 == 0, scaling=scaling)
+        relu, extreme = done % 2 == 1 and layer.out == "q8", done % 4 in (0, 3)
+        check(kernel, layer, int(rng.integers(2**31)), extreme=extreme, relu=relu, scaling=scaling)
         done += 1
     print(f"{kernel.name}: {done} cases")
 

@@ -24,7 +24,7 @@ from sd_tvm.relay_passes.report import node_reports
 from sd_tvm.schedules.cpu.dense import pack_dense
 from sd_tvm.schedules.cpu.isa import AVX2, ISAS, NEON_DOT, available
 from sd_tvm.schedules.cpu.product import PAIRED, build_pairs, paired_shape, product_kernel
-from sd_tvm.schedules.cpu.table import weight_of
+from sd_tvm.schedules.cpu.weights import weight_of
 
 HOST = tvm.target.Target(
     {"kind": "llvm", "mcpu": tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")(), "opt-level": 0}

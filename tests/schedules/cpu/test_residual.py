@@ -108,6 +108,8 @@ def check(kernel: Kernel, rng: np.random.Generator, own: Any, *, extreme: bool) 
     layer = replace(cases.random_layer(rng, kernel), out="q8")
     seed = int(rng.integers(2**31))
     operands = layergen.operands_of(layer, seed, extreme=extreme)
+    if rng.random() < 0.5:
+        operands = cases.with_relu(layer, operands, rng)
     result = golden.run_layer(layer, operands)
     dtypes = [str(rng.choice(["uint8", "int8"])) for _ in range(3)]
     dtypes[own] = layer.out_dtype

@@ -1,4 +1,4 @@
-"""Both ways to requantise against the golden model, over all shifts and at ties; which one a layer gets."""
+"""The ways to requantise against the golden model, over all shifts and at ties; which one a layer gets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from sd_tvm.layers import ConvLayer
 from sd_tvm.numerics import golden
-from sd_tvm.numerics.qp import pack_qp
+from sd_tvm.numerics.bounds import accumulator_range
+from sd_tvm.numerics.fixedpoint import quantize_multiplier
+from sd_tvm.numerics.qp import pack_qp, unpack_qp
+from sd_tvm.numerics.single import single
 from sd_tvm.schedules.cpu.isa import ISAS, Isa
 from sd_tvm.schedules.cpu.scaling import ANY, BELOW_HALF, Scaling, scaling_of
 from sd_tvm.schedules.cpu.table import KERNELS, Kernel
@@ -82,3 +85,66 @@ def test_choice() -> None:
     assert scaling_of(LAYER, pack_qp(zero, m0, np.add(half, [0, 1]), 0, 0, 255)) is ANY
     assert scaling_of(LAYER, pack_qp(zero, m0 * [1, 0], np.add(half, [0, 1]), 0, 0, 255)) is BELOW_HALF
     assert scaling_of(replace(LAYER, out="i32"), pack_qp(zero, m0, half, 0, 0, 255)) is ANY
+
+
+#: Weights of every filter: any sum up to 486,030 is one of some bytes.
+ROW = np.array([*[127] * 15, 1], dtype=np.int8)
+
+
+def exact(filters: int) -> tuple[ConvLayer, list[np.ndarray]]:
+    """A layer of such filters, its weight, and words with ReLU6."""
+    layer = ConvLayer("c", 1, 16, (40, 40), filters, (1, 1))
+    rng = np.random.default_rng(0)
+    pairs = [quantize_multiplier(float(v)) for v in np.exp(rng.uniform(np.log(1.2e-3), np.log(0.1), filters))]
+    m0, shift = (np.array(v) for v in zip(*pairs, strict=True))
+    words = pack_qp(rng.integers(-9999, 0, filters), m0, shift, 0, 0, 255)
+    raw = np.empty((filters // 16, 16, 16), dtype=np.int8)
+    raw[:] = ROW[None, :, None]
+    return layer, [raw, words]
+
+
+def image(sums: np.ndarray) -> np.ndarray:
+    """uint8 (1, 1, 40, 40, 16), a pixel for each sum of products."""
+    x = np.zeros((1600, 16), dtype=np.int64)
+    for i, s in enumerate(sums):
+        full, rest = divmod(int(s) // 127, 255)
+        x[i, :full] = 255
+        x[i, full] = rest
+        x[i, 15] = int(s) % 127
+    return x.astype(np.uint8).reshape(1, 1, 40, 40, 16)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_float32_at_its_exceptions(isa: Isa, dtype: str) -> None:
+    """Sums around every filter's exception, where it has one, and around places where results change."""
+    layer, (raw, words) = exact(64)
+    layer = replace(layer, out_dtype=dtype)
+    f = unpack_qp(words, "uint8")
+    if dtype == "int8":
+        words = pack_qp(f["bias"], f["m0"], f["shift"], -128, -128, 127)
+    low, high = accumulator_range(np.tile(ROW, (64, 1)), f["bias"], "uint8")
+    found = single(words, dtype, low, high)
+    assert found is not None
+    assert found.exception is not None
+    scaling = scaling_of(layer, words, [raw])
+    assert scaling not in (ANY, BELOW_HALF)
+    has = (found.exception >= low) & (found.exception <= high)
+    assert has.any()
+    rng = np.random.default_rng(1)
+    changes = (rng.integers(1, 256, 64) - 0.5) / (f["m0"] * np.exp2(f["shift"] - 31.0))
+    around = np.where(has, found.exception, changes) - f["bias"]
+    sums = np.concatenate([around + d for d in (-1, 0, 1)]).astype(np.int64)
+    sums = np.concatenate([np.clip(sums, 0, 486_030), rng.integers(0, 90_000, 1600 - 3 * 64)])
+    operands = [image(sums), raw, words]
+    products = layergen.valid_lanes(layer, golden.run_layer(replace(layer, out="i32"), operands))
+    np.testing.assert_array_equal(products[0, 0].ravel() - f["bias"][0], sums)
+    want = layergen.valid_lanes(layer, golden.run_layer(layer, operands))
+    np.testing.assert_array_equal(cases.run(kernel_of(isa), layer, operands, scaling=scaling), want)
+
+
+def test_float32_of_no_sums_that_are_known() -> None:
+    """A weight that is computed at run time."""
+    layer, (raw, words) = exact(16)
+    assert scaling_of(layer, words) is BELOW_HALF
+    assert scaling_of(layer, words, [raw]) is not BELOW_HALF

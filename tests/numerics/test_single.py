@@ -1,0 +1,145 @@
+"""One float32 multiply-add against the integers, sum by sum, with another fused multiply-add."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sd_tvm.numerics.bounds import accumulator_range
+from sd_tvm.numerics.fixedpoint import mbqm, quantize_multiplier
+from sd_tvm.numerics.qp import pack_qp, unpack_qp
+from sd_tvm.numerics.single import CENTRE, Places, Single, evaluate, single
+
+LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
+
+
+def one(multiplier: float, dtype: str, zero: int, low: int, high: int) -> np.ndarray:
+    """Quantisation words of one filter."""
+    m0, shift = (np.array([v]) for v in quantize_multiplier(multiplier))
+    return pack_qp(np.zeros(1, np.int64), m0, shift, zero, low, high, pad_to_16=False)
+
+
+def integers(words: np.ndarray, dtype: str, sums: np.ndarray) -> np.ndarray:
+    f = unpack_qp(words, dtype)
+    return np.clip(f["zp"] + mbqm(sums, f["m0"], f["shift"]), f["lo"], f["hi"])
+
+
+def floats(found: Single, words: np.ndarray, dtype: str, sums: np.ndarray) -> np.ndarray:
+    """What a kernel computes; the sum of the product and the constant is exact in 64 bits of fraction."""
+    f = unpack_qp(words, dtype)
+    exact = sums.astype(np.float32).astype(np.longdouble) * np.longdouble(found.factor[0])
+    q = np.rint((exact + np.longdouble(found.constant[0])).astype(np.float32)).astype(np.int64)
+    if found.exception is not None:
+        q = q - (sums == found.exception[0])
+    return np.clip(np.clip(q, -128, 127) + CENTRE[dtype], f["lo"], f["hi"])
+
+
+def filter_of(seed: int) -> tuple[np.ndarray, str, int, int]:
+    """Words, type, and a range of sums small enough to try them all."""
+    rng = np.random.default_rng(seed)
+    dtype = str(rng.choice(sorted(LIMITS)))
+    least, most = LIMITS[dtype]
+    zero, low, high = (int(v) for v in rng.integers(least, most + 1, 3))
+    zero, high = (least if rng.random() < 0.5 else zero), (most if rng.random() < 0.7 else high)
+    low = zero if rng.random() < 0.6 else least if rng.random() < 0.5 else low
+    multiplier = float(rng.choice([0.0, 2e-7, 1e-4, 0.3, 0.7, 2.0, 11.0])) * rng.uniform(0.5, 1.0)
+    if rng.random() < 0.8:
+        multiplier = np.exp(rng.uniform(np.log(7e-4), np.log(0.05)))
+    first = -int(rng.integers(1 << rng.integers(1, 18)))
+    last = first + int(rng.integers(1 << rng.integers(1, 20)))
+    return one(multiplier, dtype, zero, min(low, high), max(low, high)), dtype, first, last
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=SEEDS)
+def test_the_same_for_all_sums(seed: int) -> None:
+    words, dtype, first, last = filter_of(seed)
+    found = single(words, dtype, np.array([first]), np.array([last]))
+    if found is None:
+        return
+    sums = np.arange(first, last + 1)
+    np.testing.assert_array_equal(floats(found, words, dtype, sums), integers(words, dtype, sums))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=SEEDS, exceptions=st.booleans())
+def test_what_is_proved_is_true(seed: int, exceptions: bool) -> None:
+    """Factors and constants that are not searched for, many of them wrong."""
+    words, dtype, first, last = filter_of(seed)
+    rng = np.random.default_rng(seed)
+    steps, shift = int(rng.integers(-20, 21)), rng.choice([0.5, 0.7, rng.uniform(-1.5, 1.5)])
+    places = Places.of(words, dtype, np.array([first]), np.array([last]))
+    factor = np.maximum(places.multiplier.astype(np.float32).view(np.int32) + steps, 0).view(np.float32)
+    zero = unpack_qp(words, dtype)["zp"] - CENTRE[dtype]
+    constant = (zero + shift * np.maximum(places.multiplier, 1e-4)).astype(np.float32)
+    right, at = places.same(factor.astype(np.float64), constant.astype(np.float64), exceptions)
+    form = Single(factor, constant, at.astype(np.int32) if exceptions else None)
+    sums = np.arange(first, last + 1)
+    same = np.array_equal(floats(form, words, dtype, sums), integers(words, dtype, sums))
+    assert same or not right[0]
+    assert exceptions or bool(right[0]) == same
+
+
+def test_multipliers_of_networks() -> None:
+    """Filters with ReLU6 and few rows; there is a form for all, of some with an exception."""
+    rng, filters, most = np.random.default_rng(0), 64, 210_000
+    pairs = [quantize_multiplier(float(v)) for v in np.exp(rng.uniform(np.log(1.2e-3), np.log(0.1), filters))]
+    m0, shift = (np.array(v, dtype=np.int64) for v in zip(*pairs, strict=True))
+    words = pack_qp(np.zeros(filters, np.int64), m0, shift, 0, 0, 255)
+    ends = np.full(filters, most)
+    found = single(words, "uint8", -ends, ends)
+    assert found is not None
+    assert found.exception is not None
+    sums, alone = np.arange(-most, most + 1), 0
+    for i in range(filters):
+        own = Single(found.factor[i : i + 1], found.constant[i : i + 1], found.exception[i : i + 1])
+        got = floats(own, words[i : i + 1], "uint8", sums)
+        np.testing.assert_array_equal(got, integers(words[i : i + 1], "uint8", sums))
+        alone += abs(int(found.exception[i])) <= most
+    assert alone > 0
+
+
+@pytest.mark.parametrize(("multiplier", "zero"), [(1e-5, 0), (3e-3, 128)])
+def test_there_is_none(multiplier: float, zero: int) -> None:
+    """Too many sums a level, and roundings of both signs."""
+    ends = np.array([1 << 25])
+    assert single(one(multiplier, "uint8", zero, 0, 255), "uint8", -ends, ends) is None
+
+
+@given(
+    x=st.integers(-(2**31), 2**31 - 1), factor=st.floats(2**-20, 0.5, width=32), constant=st.floats(-256, 256)
+)
+def test_evaluation_is_fused(x: int, factor: float, constant: float) -> None:
+    """Against fractions, wherever the result has 9 bits."""
+    c = float(np.float32(np.rint(constant * 2.0**43) / 2.0**43))
+    exact = Fraction(int(np.float32(x))) * Fraction(factor) + Fraction(c)
+    if abs(exact) > 511:
+        return
+    once = np.float32(float(exact)) if Fraction(float(exact)) == exact else None
+    assert once is not None
+    assert evaluate(np.array([x]), np.array([factor]), np.array([c]))[0] == np.rint(once)
+
+
+@given(seed=SEEDS, dtype=st.sampled_from(["uint8", "int8"]))
+def test_range_of_sums(seed: int, dtype: Literal["uint8", "int8"]) -> None:
+    """Both ends are sums of some activations, and none is beyond."""
+    rng = np.random.default_rng(seed)
+    weight, bias = rng.integers(-300, 300, (3, 4, 1, 2)), rng.integers(-999, 999, 3)
+    low, high = accumulator_range(weight, bias, dtype)
+    info = np.iinfo(dtype)
+    x = rng.integers(info.min, info.max + 1, (50, 8))
+    flat = weight.reshape(3, 8)
+    for row, b, least, most in zip(flat, bias, low, high, strict=True):
+        sums = x @ row + b
+        assert least <= sums.min()
+        assert sums.max() <= most
+        assert least == np.where(row > 0, info.min, info.max) @ row + b
+        assert most == np.where(row > 0, info.max, info.min) @ row + b
