@@ -10,6 +10,7 @@ from typing import Any
 from sd_tvm.bench.turns import FLUSH_BYTES, WARM
 from sd_tvm.schedules.cpu.table import KERNELS
 
+from . import tvm_fp32
 from .plot import best_ratios, cold_rates, memory_roofline, ratio_bars
 
 HEAD = """# Speed on the CPU{title}
@@ -25,7 +26,7 @@ All contestants of a row in one process, in turns, every other turn backwards. *
 Quantisation of activations is part of every call. Dense layers are float32 in and out for everybody;
 convolutions 8 bit in and out for us and QLinearConv. int4 and int2: MatMulNBits in blocks of 32, accuracy
 level 4 (int8 arithmetic); OpenVINO in groups of 128, activations as it decides (float32 on AVX2, 8 bit with
-VNNI){ggml}.
+VNNI){ggml}.{tvm}
 Every row is measured in {rounds} rounds, each after all rows had the one before ({minutes} minutes in all,
 compilation included). Ratios are the peer's time over ours turn by turn; a *range* holds the quartiles of all
 turns and the median of every round, and bars are held against its low end. Of two runs that measure the same,
@@ -46,6 +47,11 @@ cache and memory bandwidth."""
 
 _GGML = """; ggml in its own formats, compiled for {}, weights rearranged for it where ggml can, activations
 8 bit"""
+
+_TVM = """
+TVM float32 has schedules that MetaSchedule found before ([how](../cpu.md#speed)), compiled for the
+processor that our kernels are compiled for; its weights are packed beforehand, and x and y of its
+convolutions lie in blocks of channels."""
 
 _FREE = """
 **Bars** were set on a machine with AVX2 and no VNNI. Peers use here whatever they find (VNNI, too), also
@@ -68,10 +74,9 @@ MISSING = """
 
 - Bars say *not measured* where this run had no time for the row; the driver has them all.
 - NEON: no machine to measure on. Its kernels are exact in an emulator, and nothing is known of their speed.
-- Peers that are not here: {peers}tuned TVM float32 ([why](../cpu.md#speed)).
 - Correctness: this run looks at speed alone. `tests/schedules/cpu` compares every kernel of the table above
   with the NumPy golden model, to the bit, those of NEON in an emulator.
-"""
+{peers}"""
 
 
 @dataclass(frozen=True)
@@ -136,8 +141,14 @@ def write(document: dict[str, Any], folder: Path, name: str) -> None:
     if "restricted" in document:
         out += _checks(document["restricted"])
     out += _table()
-    out.append(MISSING.format(peers="" if "ggml" in document["versions"] else "ggml, "))
+    peers = {"ggml": "ggml" in document["versions"], "tuned TVM float32": _has_tvm(document)}
+    absent = ", ".join(name for name, here in peers.items() if not here)
+    out.append(MISSING.format(peers=f"- Peers that are not here: {absent}.\n" if absent else ""))
     (folder / f"{name}.md").write_text("\n".join(out))
+
+
+def _has_tvm(document: dict[str, Any]) -> bool:
+    return any(c["name"] == tvm_fp32.NAME for row in document["rows"] for c in row["contestants"])
 
 
 def _head(document: dict[str, Any]) -> str:
@@ -164,6 +175,7 @@ def _head(document: dict[str, Any]) -> str:
         versions=", ".join(f"{k} {v}" for k, v in sorted(document["versions"].items())),
         restricted=restricted,
         ggml=_GGML.format("AVX2" if seen else "this processor") if "ggml" in document["versions"] else "",
+        tvm=_TVM if _has_tvm(document) else "",
         clock=_CLOCK if threads == 1 else "Time is wall-clock time.",
         flush=FLUSH_BYTES >> 20,
         warm=WARM,

@@ -8,18 +8,20 @@ import numpy as np
 
 from sd_tvm.bench.contestant import Contestant, Maker
 from sd_tvm.bench.sessions import import_torch, onnxruntime_call, openvino_call, torch_call
+from sd_tvm.schedules.cpu.isa import Isa
 
-from . import ggml, int4ov, onnxes
+from . import ggml, int4ov, onnxes, tvm_fp32
 from .networks import Net
+from .shapes import Conv, Dense
 
 Array = np.ndarray[Any, Any]
 _NBITS = "onnxruntime int{} (MatMulNBits)"
 
 
-def dense(m: int, k: int, batch: int, rng: np.random.Generator) -> dict[str, Maker]:
-    """y = x W^T in float32, float32 in and out, for W (m, k)."""
-    w = rng.normal(size=(m, k)).astype(np.float32)
-    x = rng.normal(size=(batch, k)).astype(np.float32)
+def dense(shape: Dense, isa: Isa | None, rng: np.random.Generator) -> dict[str, Maker]:
+    """y = x W^T in float32, float32 in and out; TVM compiles for ``isa`` (None: not here)."""
+    w = rng.normal(size=(shape.m, shape.k)).astype(np.float32)
+    x = rng.normal(size=(shape.batch, shape.k)).astype(np.float32)
 
     def ort(name: str, kind: str, model: Any, nbytes: int) -> Maker:
         return lambda: Contestant(name, kind, onnxruntime_call(model(), x), nbytes)
@@ -42,14 +44,15 @@ def dense(m: int, k: int, batch: int, rng: np.random.Generator) -> dict[str, Mak
             "openvino int4 weights", "int4", openvino_call(int4ov.matmul(w, x), x),
             w.size // 2 + 2 * w.size // int4ov.GROUP,
         ),
+        **tvm_fp32.peer(shape, w, x, isa),
         **ggml.dense(w, x),
     }  # fmt: skip
 
 
-def conv(m: int, c: int, size: int, kernel: int, rng: np.random.Generator) -> dict[str, Maker]:
-    """A convolution, padding that keeps the size: float32, and uint8 in and out."""
-    w = rng.normal(size=(m, c, kernel, kernel)).astype(np.float32)
-    x = rng.normal(size=(1, c, size, size)).astype(np.float32)
+def conv(shape: Conv, isa: Isa | None, rng: np.random.Generator) -> dict[str, Maker]:
+    """A convolution: float32, and uint8 in and out; ``isa`` as for :func:`dense`."""
+    w = rng.normal(size=(shape.m, shape.c, shape.kernel, shape.kernel)).astype(np.float32)
+    x = rng.normal(size=(1, shape.c, shape.size, shape.size)).astype(np.float32)
     q = rng.integers(0, 256, x.shape).astype(np.uint8)
     return {
         "torch fp32": lambda: _torch_conv(w, x),
@@ -62,6 +65,7 @@ def conv(m: int, c: int, size: int, kernel: int, rng: np.random.Generator) -> di
         "openvino fp32": lambda: Contestant(
             "openvino fp32", "fp32", openvino_call(onnxes.conv(w, x), x), w.nbytes
         ),
+        **tvm_fp32.peer(shape, w, x, isa),
     }
 
 

@@ -20,6 +20,7 @@ from sd_tvm.weights.tensor import Weight
 
 from . import ours, peers
 from .networks import Net, networks
+from .shapes import BATCHES, CONVS, VECTORS, Conv, Dense
 
 Isas = tuple[Isa, ...]
 
@@ -76,29 +77,30 @@ def _makers(
     }
 
 
-def _dense(m: int, k: int, batch: int, patterns: tuple[str, ...], isas: Isas) -> Workload:
-    layer = ConvLayer("layer", batch, k, (1, 1), m, (1, 1), in_zero_point=128, out="i32")
-    shifts = ("4:16",) if (m, k, batch) == (4096, 4096, 1) else ()
-    family = "gemv" if batch == 1 else "gemm"
-    key = f"{family} {m}x{k}" + ("" if batch == 1 else f" batch {batch}")
+def _dense(shape: Dense, patterns: tuple[str, ...], isas: Isas) -> Workload:
+    layer = ConvLayer("layer", shape.batch, shape.k, (1, 1), shape.m, (1, 1), in_zero_point=128, out="i32")
+    shifts = ("4:16",) if shape == VECTORS[0] else ()
     return Workload(
-        key,
-        family,
-        batch == 1,
+        shape.key,
+        shape.family,
+        shape.batch == 1,
         lambda: layer.macs,
-        lambda: (_makers(layer, patterns, isas, shifts), peers.dense(m, k, batch, np.random.default_rng(1))),
+        lambda: (
+            _makers(layer, patterns, isas, shifts),
+            peers.dense(shape, isas[0], np.random.default_rng(1)),
+        ),
     )
 
 
-def _conv(m: int, c: int, size: int, kernel: int, patterns: tuple[str, ...], isas: Isas) -> Workload:
-    pad = (kernel // 2,) * 4
-    layer = ConvLayer("layer", 1, c, (size, size), m, (kernel, kernel), padding=pad, in_zero_point=128)
+def _conv(shape: Conv, patterns: tuple[str, ...], isas: Isas) -> Workload:
+    hw, kernel, pad = (shape.size,) * 2, (shape.kernel,) * 2, (shape.kernel // 2,) * 4
+    layer = ConvLayer("layer", 1, shape.c, hw, shape.m, kernel, padding=pad, in_zero_point=128)
     return Workload(
-        f"conv {kernel}x{kernel} {c}->{m}@{size}",
+        shape.key,
         "conv",
         False,
         lambda: layer.macs,
-        lambda: (_makers(layer, patterns, isas), peers.conv(m, c, size, kernel, np.random.default_rng(1))),
+        lambda: (_makers(layer, patterns, isas), peers.conv(shape, isas[0], np.random.default_rng(1))),
     )
 
 
@@ -162,12 +164,11 @@ def _network(net: Net, isas: Isas) -> Workload:
 def workloads(isas: Isas) -> Iterator[Workload]:
     """All rows, in the order of the page, with our kernels of these instruction sets."""
     every = ("2:16", "4:16", "8:16", "16:16")
-    for m, k in ((4096, 4096), (11008, 4096), (4096, 25088), (1000, 4096)):
-        yield _dense(m, k, 1, every, isas)
-    for batch in (16, 128):
-        yield _dense(4096, 4096, batch, ("4:16", "16:16"), isas)
-    for c, size in ((64, 56), (256, 14), (512, 7)):
-        yield _conv(c, c, size, 3, ("4:16", "16:16", "int8"), isas)
-    yield _conv(64, 256, 56, 1, ("4:16", "16:16", "int8"), isas)
+    for shape in VECTORS:
+        yield _dense(shape, every, isas)
+    for shape in BATCHES:
+        yield _dense(shape, ("4:16", "16:16"), isas)
+    for image in CONVS:
+        yield _conv(image, ("4:16", "16:16", "int8"), isas)
     for net in networks():
         yield _network(net, isas)
