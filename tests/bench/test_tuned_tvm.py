@@ -68,8 +68,9 @@ def test_blocks_compute_what_torch_does(
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_every_row_has_a_schedule_that_applies(peer: Any, shapes: Any) -> None:
-    records = peer.read_records(AVX2)
+@pytest.mark.parametrize("name", ["avx2", "avx512vnni"])
+def test_every_row_has_a_schedule_that_applies(peer: Any, shapes: Any, name: str) -> None:
+    records = peer.read_records(next(isa for isa in ISAS if isa.name == name))
     rows = {shape.key: shape for shape in (*shapes.VECTORS, *shapes.BATCHES, *shapes.CONVS)}
     assert records.keys() == rows.keys()
     for key, record in records.items():
