@@ -161,7 +161,7 @@ def _call(dtype: str, name: str, *args: Expr) -> Expr:
     return tirx.call_llvm_pure_intrin(dtype, name, *args)
 
 
-AVX2 = X86("avx2", ("fma", "avx2"), 32, "x86-64-v3")
+AVX2 = X86("avx2", ("fma", "avx2"), 32, "x86-64-v3")  # fma: requantisation by float32
 AVX512_VNNI = X86(
     "avx512vnni", ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"), 64, "x86-64-v4", dot=True
 )

@@ -88,8 +88,10 @@ def _single(
 ) -> Scaling | None:
     """By a float32 multiply-add, if that is the same for all sums that the layer's weight can give."""
     own = words[: layer.out_channels]
-    bias = unpack_qp(own, layer.out_dtype)["bias"]
-    sums = accumulator_range(weight_of(layer, weight).integer(), bias, layer.in_dtype)
+    fields = unpack_qp(own, layer.out_dtype)
+    if (fields["lo"] < fields["zp"]).any():
+        return None  # there is hardly ever one where roundings of both signs are kept: the weight is not read
+    sums = accumulator_range(weight_of(layer, weight).integer(), fields["bias"], layer.in_dtype)
     found = single(own, layer.out_dtype, *sums)
     if found is None:
         return None

@@ -344,7 +344,7 @@ def choose(layer: ConvLayer, isas: Sequence[Isa]) -> tuple[Kernel | None, str]:
         (row, "") or (None, reason).
     """
     if not isas:
-        known = sorted({k.isa.name for k in KERNELS})
+        known = sorted({f"{k.isa.name} ({', '.join(k.isa.features)})" for k in KERNELS})
         return None, f"the target has none of {', '.join(known)}"
     reasons = []
     for isa in isas:

@@ -45,8 +45,9 @@ def accumulator_range(
     weight: npt.NDArray[Any], bias: npt.NDArray[np.int64], in_dtype: ActDType
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Least and largest sum each filter can have, int64 (M,); takes what :func:`accumulator_bound` does."""
-    info, flat = np.iinfo(in_dtype), weight.astype(np.int64).reshape(weight.shape[0], -1)
-    up, down = (np.asarray(part.sum(axis=1)) for part in (np.maximum(flat, 0), np.minimum(flat, 0)))
+    info, flat = np.iinfo(in_dtype), weight.reshape(weight.shape[0], -1)
+    up = np.maximum(flat, 0).sum(axis=1, dtype=np.int64)
+    down = flat.sum(axis=1, dtype=np.int64) - up
     return bias + info.min * up + info.max * down, bias + info.max * up + info.min * down
 
 

@@ -9,7 +9,8 @@ without its last term, as each of its steps keeps the order of its operands. Bot
 all sums of a filter if they agree on either side of each of those places. ``factor`` and ``constant`` are
 searched near the real multiplier; where one single sum still comes out one too large, it is the exception.
 
-Results are counted from 128 down for uint8 (q = y - 128): float32 is finest around zero.
+Results are counted from 128 down for uint8 (q = y - 128): float32 is finest around zero. All of it holds for
+rounding to nearest, the processor's default.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ _INT32 = np.iinfo(np.int32)
 _NEIGHBOURS = 32
 #: Where the constant is tried between its limits.
 _SHARES = (0.5, 0.35, 0.65, 0.2, 0.8)
-#: With fewer filters left after the first factor the search goes on; it would hardly ever succeed otherwise.
+#: The search goes on if the first factor does for this share of the filters; it hardly ever ends well else.
 _HOPELESS = 0.5
+#: Filters that are looked at first, and then at a time.
+_FEW, _SOME = 64, 1024
 #: Factors below 2^-20 and constants are multiples of this, so that products and sums are exact in float64.
 _GRID = 2.0**-43
 
@@ -69,29 +72,47 @@ def single(words: npt.NDArray[np.int32], dtype: str, lowest: Ints, highest: Ints
     lowest, highest
         int64 (M,): range of the sums of each filter, bias included, within int32.
     """
-    places = Places.of(words, dtype, lowest, highest)
-    filters = len(lowest)
+    filters, found, first = len(lowest), [], 0
+    while first < filters:
+        some = slice(first, first + (_SOME if first else _FEW))
+        found.append(_search(Places.of(words[some], dtype, lowest[some], highest[some])))
+        if found[-1] is None:
+            return None
+        first = some.stop
+    factor, constant, exception = (np.concatenate(v) for v in zip(*(f for f in found if f), strict=True))
+    none = _no_sum(lowest, highest)
+    if (exception == none).all():
+        return Single(factor, constant, None)
+    if exception.min() < _INT32.min:
+        return None
+    return Single(factor, constant, exception.astype(np.int32))
+
+
+def _search(places: Places) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Ints] | None:
+    """Factors, constants and exceptions (:func:`_no_sum` for none) of some filters; None if one has none."""
+    filters = len(places.multiplier)
     factor, constant = np.zeros((2, filters), dtype=np.float32)
     exception, found = np.zeros(filters, dtype=np.int64), np.zeros(filters, dtype=bool)
-    # only where it is needed somewhere: it costs every filter two instructions
+    # only where nothing else does: an exception costs all filters of the layer two instructions a sum
     for exceptions in (False, True):
         for factors in _factors(places.multiplier):
             left = np.flatnonzero(~found)
             here = places.only(left)
             for constants in _constants(here, factors[left], exceptions):
                 right, at = here.same(factors[left], constants, exceptions)
-                new = left[right & ~found[left]]
-                which = np.isin(left, new)
-                factor[new], constant[new] = factors[new], constants[which]
-                exception[new], found[new] = at[which], True
+                new = right & ~found[left]
+                factor[left[new]], constant[left[new]] = factors[left][new], constants[new]
+                exception[left[new]], found[left[new]] = at[new], True
             if found.all():
-                if not exceptions:
-                    return Single(factor, constant, None)
-                fit = exception.min() >= _INT32.min
-                return Single(factor, constant, exception.astype(np.int32)) if fit else None
+                return factor, constant, exception
             if found.mean() < _HOPELESS:
                 break
     return None
+
+
+def _no_sum(lowest: Ints, highest: Ints) -> Ints:
+    """A number beside the range; it is below int32 if all of int32 is in the range."""
+    return np.where(highest < _INT32.max, highest + 1, lowest - 1)
 
 
 def _factors(multiplier: Floats) -> Iterator[Floats]:
@@ -148,7 +169,13 @@ class Places:
             about = np.nan_to_num((levels - 0.5 - zero) / multiplier, nan=0.0)
         near = np.ceil(np.clip(about, least - 4.0, most + 4.0)).astype(np.int64)
         first = most + 1
-        for step in (2, 1, 0, -1, -2):  # a multiplier is at most two sums off the place
+        for step in (
+            2,
+            1,
+            0,
+            -1,
+            -2,
+        ):  # mbqm's roundings move it by one, float64's by no more
             x = np.clip(near + step, least, most)
             first = np.where(zero + mbqm(x, f["m0"], f["shift"]) >= levels, np.minimum(first, x), first)
         wanted = (levels > low) & (levels <= high)
@@ -190,23 +217,29 @@ class Places:
     def same(
         self, factors: Floats, constants: Floats, exceptions: bool
     ) -> tuple[npt.NDArray[np.bool_], Ints]:
-        """Whether the form gives the results of all sums, bool (M,); and the exceptions, int64 (M,)."""
+        """Whether the form gives the results of all sums, bool (M,); and the exceptions, int64 (M,).
+
+        Parameters
+        ----------
+        factors, constants
+            float64 (M,), of float32 numbers for which :func:`evaluate` is exact.
+        exceptions
+            Whether one sum may come out one too large.
+        """
         m, c = factors[:, None], constants[:, None]
-        ends = np.abs(np.concatenate([self.lowest * m, self.highest * m], axis=1)).max(axis=1)
         right = np.all(~self.reached | (evaluate(self.first, m, c) >= self.levels), axis=1)
-        right &= ends + np.abs(constants) < -float(_INT32.min)
+        # conversion to int32 has no larger results; float32(x) and the result may each be rounded up by 128
+        ends = np.abs(np.concatenate([self.lowest * m, self.highest * m], axis=1)).max(axis=1)
+        right &= ends + np.abs(constants) <= 2.0**31 - 256
         high = self.missed & (evaluate(self.first - 1, m, c) >= self.levels)
-        count = high.sum(axis=1)
-        none = np.where(self.highest < _INT32.max, self.highest + 1, self.lowest - 1)[:, 0]
+        count, none = high.sum(axis=1), _no_sum(self.lowest, self.highest)[:, 0]
         if not exceptions:
             return right & (count == 0), none
         level = np.argmax(high, axis=1)[:, None]
         at = np.take_along_axis(self.first, level, axis=1) - 1
         k = self.levels[0][level]
-        # one sum, one too large: the sum before is right, and the level below is really the one there
-        before = np.take_along_axis(self.first, np.maximum(level - 1, 0), axis=1)
+        # one sum, one too large: it is not two too large, and the sum before it is right
         alone = (evaluate(at, m, c) == k) & ((at == self.lowest) | (evaluate(at - 1, m, c) < k))
-        alone &= (level == 0) | (before <= at)
         one = (count == 1) & alone[:, 0]
         return right & ((count == 0) | one), np.where(one, at[:, 0], none)
 
