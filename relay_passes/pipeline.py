@@ -50,6 +50,11 @@ def to_integer(mod: IRModule, recipe: Recipe | None = None) -> list[Pass]:
     return [*simplify(), Decompose(recipe), Partition()]
 
 
+def between_layers() -> list[Pass]:
+    """What makes code of the operators that lie between layers with code of their own, in order."""
+    return [relax.get_pipeline("zero"), VectorizeInjective()]  # the default pipeline does not fuse them
+
+
 def accelerator_passes(
     mod: IRModule, config: AcceleratorConfig | str | Path | None = None, offload: Offload | None = None
 ) -> list[Pass]:
@@ -61,8 +66,7 @@ def accelerator_passes(
         *to_integer(mod),
         Offload(config) if offload is None else offload,
         LowerToCPU(),  # layers that the configuration cannot hold
-        relax.get_pipeline("zero"),  # the default pipeline does not fuse what is left in float32
-        VectorizeInjective(),
+        *between_layers(),
     ]
 
 

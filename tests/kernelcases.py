@@ -13,7 +13,6 @@ import numpy as np
 
 from sd_tvm._tvm import tvm
 from sd_tvm.layers import ConvLayer, blocks16
-from sd_tvm.numerics.fixedpoint import quantize_multiplier
 from sd_tvm.numerics.qp import pack_qp
 from sd_tvm.schedules.cpu.epilogue import Residual, stored
 from sd_tvm.schedules.cpu.isa import NEON_DOT
@@ -101,8 +100,7 @@ def with_relu(layer: ConvLayer, operands: list[np.ndarray], rng: np.random.Gener
     bias = operands[-1][: layer.out_channels, 0].astype(np.int64)
     zero = int(rng.choice([lo, rng.integers(lo, hi)]))
     for factor in np.exp2(np.arange(-12, 0)):  # the more sums a level, the less likely
-        ratios = factor * rng.uniform(1.0, 2.0, layer.out_channels)
-        m0, shift = (np.array(v) for v in zip(*(quantize_multiplier(float(r)) for r in ratios), strict=True))
+        m0, shift = layergen.multipliers(factor * rng.uniform(1.0, 2.0, layer.out_channels))
         words = pack_qp(bias, m0, shift, zero, zero, hi - 1)
         if scaling_of(layer, words, operands[1:-1]) not in (ANY, BELOW_HALF):
             return [*operands[:-1], words]

@@ -88,14 +88,19 @@ def random_act(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> 
     return rng.integers(*RANGE[dtype], size=shape).astype(dtype)
 
 
+def multipliers(ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(M0, shift), int64 each, of real multipliers."""
+    m0, shift = zip(*(quantize_multiplier(float(ratio)) for ratio in ratios), strict=True)
+    return np.array(m0, dtype=np.int64), np.array(shift, dtype=np.int64)
+
+
 def _words(
     rng: np.random.Generator, bias: np.ndarray, spread: np.ndarray, dtype: str, *, pad: bool
 ) -> np.ndarray:
     lo, hi = RANGE[dtype]
     zp = int(rng.integers(lo, hi))
     clip_lo, clip_hi = (lo, hi - 1) if rng.random() < 0.5 else (max(lo, zp - 60), min(hi - 1, zp + 60))
-    scaled = [quantize_multiplier(float(v)) for v in 60.0 * rng.uniform(0.5, 2, spread.shape) / spread]
-    m0, shift = (np.array(v, dtype=np.int64) for v in zip(*scaled, strict=True))
+    m0, shift = multipliers(60.0 * rng.uniform(0.5, 2, spread.shape) / spread)
     return pack_qp(bias, m0, shift, zp, clip_lo, clip_hi, pad_to_16=pad)
 
 

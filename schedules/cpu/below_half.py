@@ -12,24 +12,20 @@ then 2^(31-e) too large and still within int32, because |y| <= 2^30.
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 import numpy as np
 import numpy.typing as npt
 
 from sd_tvm._tvm import tirx
 from sd_tvm.layers import LANES
 from sd_tvm.numerics.qp import unpack_qp
+from sd_tvm.schedules.cpu.fields import BlockReader, Fields
 from sd_tvm.schedules.cpu.requant import even, odd
-from sd_tvm.schedules.cpu.vec import Buffer, Expr, as_type, bind, i64, load, pick, plus, splat
+from sd_tvm.schedules.cpu.vec import Buffer, Expr, as_type, bind, pick, plus, saturated, splat
 
 _HALF = LANES // 2
-#: Bytes of each field of a block of sixteen filters, in order. ``m0_odd``: of odd lanes, in both of a pair;
-#: ``more``: what is too large, less the zero point; ``add`` and ``shift``: 64 bits a lane, even lanes first,
-#: and odd ones shifted by 32 less, to where they belong.
-_FIELDS = {"bias": 4, "m0": 4, "m0_odd": 4, "more": 4, "add": 8, "shift": 8, "low": 1, "high": 1}
-_AT = dict(zip(_FIELDS, accumulate((LANES * n for n in _FIELDS.values()), initial=0), strict=False))
-BLOCK_BYTES = LANES * sum(_FIELDS.values())
+#: ``m0_odd``: of odd lanes, in both of a pair; ``more``: what is too large, less the zero point; ``add`` and
+#: ``shift``: 64 bits a lane, even lanes first, and odd ones shifted by 32 less, to where they belong.
+FIELDS = Fields({"bias": 4, "m0": 4, "m0_odd": 4, "more": 4, "add": 8, "shift": 8, "low": 1, "high": 1})
 
 
 def all_below_half(words: npt.NDArray[np.int32]) -> bool:
@@ -41,7 +37,7 @@ def all_below_half(words: npt.NDArray[np.int32]) -> bool:
 def below_half_block(
     words: npt.NDArray[np.int32], dtype: str, offset: npt.NDArray[np.int64] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """uint8 (MB, :data:`BLOCK_BYTES`) from words that :func:`all_below_half` is true of.
+    """uint8 (MB, bytes of :data:`FIELDS`) from words that :func:`all_below_half` is true of.
 
     Parameters
     ----------
@@ -51,56 +47,44 @@ def below_half_block(
     f = unpack_qp(words, dtype)
     bias = f["bias"] if offset is None else f["bias"] + offset
     e = np.where(f["m0"] == 0, 1, -f["shift"])  # 0 times anything: any shift will do
-    blocks = words.shape[0] // LANES
 
-    def lanes(values: npt.NDArray[np.int64], kind: str) -> npt.NDArray[np.uint8]:
-        return np.ascontiguousarray(values.astype(kind)).reshape(blocks, -1).view(np.uint8)
-
-    def pairs(values: npt.NDArray[np.int64], less: int = 0) -> npt.NDArray[np.uint8]:
-        each = values.reshape(blocks, _HALF, 2)
-        return lanes(np.concatenate([each[:, :, 0], each[:, :, 1] - less], axis=1), "<i8")
+    def pairs(values: npt.NDArray[np.int64], less: int = 0) -> npt.NDArray[np.int64]:
+        each = values.reshape(-1, _HALF, 2)
+        return np.concatenate([each[:, :, 0], each[:, :, 1] - less], axis=1).astype("<i8")
 
     m0_odd = np.repeat(f["m0"].reshape(-1, 2)[:, 1], 2)
     add = (1 << 62) + (1 << 30) + (np.int64(1) << (30 + e))
-    fields = {
-        "bias": lanes(bias, "<i4"),
-        "m0": lanes(f["m0"], "<i4"),
-        "m0_odd": lanes(m0_odd, "<i4"),
-        "more": lanes((np.int64(1) << (31 - e)) - f["zp"], "<i4"),
-        "add": pairs(add),
-        "shift": pairs(31 + e, 32),
-        "low": lanes(f["lo"], "u1"),
-        "high": lanes(f["hi"], "u1"),
-    }
-    return np.ascontiguousarray(np.concatenate([fields[name] for name in _FIELDS], axis=1))
+    return FIELDS.pack(
+        {
+            "bias": bias.astype("<i4"),
+            "m0": f["m0"].astype("<i4"),
+            "m0_odd": m0_odd.astype("<i4"),
+            "more": ((np.int64(1) << (31 - e)) - f["zp"]).astype("<i4"),
+            "add": pairs(add),
+            "shift": pairs(31 + e, 32),
+            "low": f["lo"].astype("u1"),
+            "high": f["hi"].astype("u1"),
+        }
+    )
 
 
-class BelowHalf:
+class BelowHalf(BlockReader):
     """As :class:`~sd_tvm.schedules.cpu.requant.Requantizer`, of a buffer of :func:`below_half_block`."""
 
     def __init__(self, buffer: Buffer, block: Expr) -> None:
-        self._buffer, self._block = buffer, block
+        super().__init__(FIELDS, buffer, block)
         self._words: dict[str, list[Expr]] = {}
-
-    def _field(self, name: str, dtype: str, lanes: int, first: int = 0) -> Expr:
-        size = _FIELDS[name]
-        at = self._block * i64(BLOCK_BYTES) + i64(_AT[name] + first * size)
-        return as_type(load(self._buffer, at, lanes * size), f"{dtype}x{lanes}")
-
-    def bias(self, first: int = 0, lanes: int = LANES) -> Expr:
-        """uint32 biases of ``lanes`` filters from ``first`` on."""
-        return self._field("bias", "uint32", lanes, first)
 
     def prepare(self, dtype: str) -> None:
         """Read the words, once: a store in between could change them, for all that the compiler knows."""
         if self._words:
             return
         for name in ("m0", "m0_odd", "more"):
-            self._words[name] = [bind(self._field(name, "int32", LANES))]
+            self._words[name] = [bind(self.field(name, "int32"))]
         for name, kind in (("add", "int64"), ("shift", "uint64")):
-            self._words[name] = [bind(self._field(name, kind, _HALF, first)) for first in (0, _HALF)]
+            self._words[name] = [bind(self.field(name, kind, _HALF, first)) for first in (0, _HALF)]
         for name in ("low", "high"):
-            self._words[name] = [bind(self._field(name, dtype, LANES))]
+            self._words[name] = [bind(self.field(name, dtype))]
 
     def _scaled(self, sums: Expr) -> Expr:
         """int32x16 with the zero point, not clipped."""
@@ -129,7 +113,5 @@ class BelowHalf:
     def narrow(self, sums: Expr, dtype: str) -> Expr:
         """Results of int32x16 sums (bias included) in ``dtype``: packed with saturation, then clipped."""
         self.prepare(dtype)
-        info, every = np.iinfo(dtype), f"{dtype}x{LANES}"
-        low, high = (splat(int(v), "int32", LANES) for v in (info.min, info.max))
-        saturated = tirx.min(tirx.max(self._scaled(sums), low), high).astype(every)
-        return tirx.min(tirx.max(saturated, self._words["low"][0]), self._words["high"][0])
+        packed = saturated(self._scaled(sums), dtype)
+        return tirx.min(tirx.max(packed, self._words["low"][0]), self._words["high"][0])

@@ -18,18 +18,17 @@ import numpy.typing as npt
 from sd_tvm._tvm import tirx
 from sd_tvm.layers import LANES
 from sd_tvm.numerics.qp import unpack_qp
-from sd_tvm.schedules.cpu.vec import Buffer, Expr, as_type, bind, i64, load, pick, splat
+from sd_tvm.schedules.cpu.fields import BlockReader, Fields
+from sd_tvm.schedules.cpu.vec import Buffer, Expr, as_type, bind, i64, pick, splat
 
-#: Bytes of a block of sixteen filters: bias and M0 in int32; then a byte each: left shift, e-1 or 0, e > 0,
-#: zero point, lowest, highest.
-BLOCK_BYTES = LANES * (4 + 4 + 6)
-_WORDS, _BYTES = 2, 6
+#: ``left``: shift left; ``shift`` and ``some``: e-1 or 0, and e > 0, of the shift right.
+FIELDS = Fields({"bias": 4, "m0": 4, "left": 1, "shift": 1, "some": 1, "zero": 1, "low": 1, "high": 1})
 
 
 def quantisation_block(
     words: npt.NDArray[np.int32], dtype: str, offset: npt.NDArray[np.int64] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """uint8 (MB, :data:`BLOCK_BYTES`) from quantisation words (16 * MB, 4).
+    """uint8 (MB, bytes of :data:`FIELDS`) from quantisation words (16 * MB, 4).
 
     Parameters
     ----------
@@ -43,18 +42,18 @@ def quantisation_block(
     f = unpack_qp(words, dtype)
     bias = f["bias"] if offset is None else f["bias"] + offset
     right = np.maximum(-f["shift"], 0)
-    wide = np.stack([bias.astype("<i4"), f["m0"].astype("<i4")])
-    narrow = np.stack(
-        [np.maximum(f["shift"], 0), np.maximum(right - 1, 0), np.minimum(right, 1), f["zp"], f["lo"], f["hi"]]
+    narrow = {
+        "left": np.maximum(f["shift"], 0),
+        "shift": np.maximum(right - 1, 0),
+        "some": np.minimum(right, 1),
+        "zero": f["zp"],
+        "low": f["lo"],
+        "high": f["hi"],
+    }
+    wide = {"bias": bias, "m0": f["m0"]}
+    return FIELDS.pack(
+        {k: v.astype("<i4") for k, v in wide.items()} | {k: v.astype("u1") for k, v in narrow.items()}
     )
-    blocks = words.shape[0] // LANES
-    parts = [
-        np.ascontiguousarray(rows.reshape(rows.shape[0], blocks, LANES).transpose(1, 0, 2))
-        .view(np.uint8)
-        .reshape(blocks, -1)
-        for rows in (wide, narrow.astype(np.uint8))
-    ]
-    return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _high_product(x: Expr, w: Words) -> Expr:
     return pick(pair, [i + LANES * (i % 2) for i in range(LANES)])
 
 
-class Requantizer:
+class Requantizer(BlockReader):
     """The words of one block of sixteen filters, read once: all its results are stored in one scope.
 
     Parameters
@@ -153,27 +152,18 @@ class Requantizer:
     """
 
     def __init__(self, buffer: Buffer, block: Expr) -> None:
-        self._buffer, self._block = buffer, block
+        super().__init__(FIELDS, buffer, block)
         self._words: Words | None = None
 
-    def _word(self, index: int, first: int = 0, lanes: int = LANES) -> Expr:
-        at = self._block * i64(BLOCK_BYTES) + i64((index * LANES + first) * 4)
-        return as_type(load(self._buffer, at, lanes * 4), f"int32x{lanes}")
-
-    def _byte(self, index: int, dtype: str = "uint8") -> Expr:
-        at = self._block * i64(BLOCK_BYTES) + i64((_WORDS * 4 + index) * LANES)
-        return as_type(load(self._buffer, at, LANES), f"{dtype}x{LANES}").astype(f"int32x{LANES}")
-
-    def bias(self, first: int = 0, lanes: int = LANES) -> Expr:
-        """uint32 biases of ``lanes`` filters from ``first`` on."""
-        return as_type(self._word(0, first, lanes), f"uint32x{lanes}")
+    def _byte(self, name: str, dtype: str = "uint8") -> Expr:
+        return bind(self.field(name, dtype).astype(f"int32x{LANES}"))
 
     def prepare(self, dtype: str) -> None:
         """Read the words, once: a store in between could change them, for all that the compiler knows."""
         if self._words is None:
-            m0 = bind(self._word(1))
-            left, shift, some = (bind(self._byte(i)) for i in range(3))
-            zero, low, high = (bind(self._byte(i, dtype)) for i in range(3, _BYTES))
+            m0 = bind(self.field("m0", "int32"))
+            left, shift, some = (self._byte(name) for name in ("left", "shift", "some"))
+            zero, low, high = (self._byte(name, dtype) for name in ("zero", "low", "high"))
             self._words = Words.of(m0, left, shift, some, (zero, low, high))
 
     def wide(self, sums: Expr, dtype: str) -> Expr:

@@ -15,7 +15,7 @@ from sd_tvm.numerics.bounds import accumulator_range
 from sd_tvm.numerics.qp import unpack_qp
 from sd_tvm.numerics.single import single
 from sd_tvm.schedules.cpu import below_half, requant
-from sd_tvm.schedules.cpu.single import SingleReader, block_bytes, single_block
+from sd_tvm.schedules.cpu.single import SingleReader, fields_of, single_block
 from sd_tvm.schedules.cpu.vec import Buffer, Expr
 from sd_tvm.schedules.cpu.weights import weight_of
 
@@ -58,8 +58,8 @@ class Scaling:
 
 
 #: Any multiplier.
-ANY = Scaling(requant.BLOCK_BYTES, requant.quantisation_block, requant.Requantizer)
-BELOW_HALF = Scaling(below_half.BLOCK_BYTES, below_half.below_half_block, below_half.BelowHalf)
+ANY = Scaling(requant.FIELDS.block_bytes, requant.quantisation_block, requant.Requantizer)
+BELOW_HALF = Scaling(below_half.FIELDS.block_bytes, below_half.below_half_block, below_half.BelowHalf)
 
 
 def scaling_of(
@@ -95,5 +95,5 @@ def _single(
     found = single(own, layer.out_dtype, *sums)
     if found is None:
         return None
-    exceptions = found.exception is not None
-    return Scaling(block_bytes(exceptions), partial(single_block, found), partial(SingleReader, exceptions))
+    layout = fields_of(found)
+    return Scaling(layout.block_bytes, partial(single_block, found), partial(SingleReader, layout))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 import numpy as np
 import numpy.typing as npt
 
@@ -11,16 +9,17 @@ from sd_tvm._tvm import tirx
 from sd_tvm.layers import LANES
 from sd_tvm.numerics.qp import unpack_qp
 from sd_tvm.numerics.single import CENTRE, Single
-from sd_tvm.schedules.cpu.vec import Buffer, Expr, as_type, bind, i64, load, plus, splat
+from sd_tvm.schedules.cpu.fields import BlockReader, Fields
+from sd_tvm.schedules.cpu.vec import Buffer, Expr, as_type, bind, plus, saturated, splat
 
-#: Bytes of each field of a block of sixteen filters, in order; ``exception`` only where there are any.
-_FIELDS = {"bias": 4, "factor": 4, "constant": 4, "low": 1, "high": 1, "exception": 4}
-_AT = dict(zip(_FIELDS, accumulate((LANES * n for n in _FIELDS.values()), initial=0), strict=False))
+PLAIN = Fields({"bias": 4, "factor": 4, "constant": 4, "low": 1, "high": 1})
+#: Of layers some of whose filters have an exception.
+WITH_EXCEPTIONS = Fields({**PLAIN.sizes, "exception": 4})
 
 
-def block_bytes(exceptions: bool) -> int:
-    """Bytes of a block of sixteen filters."""
-    return LANES * (sum(_FIELDS.values()) - (0 if exceptions else _FIELDS["exception"]))
+def fields_of(found: Single) -> Fields:
+    """How the constants of a layer lie."""
+    return PLAIN if found.exception is None else WITH_EXCEPTIONS
 
 
 def single_block(
@@ -29,7 +28,7 @@ def single_block(
     dtype: str,
     offset: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """uint8 (MB, :func:`block_bytes`) from the constants of a layer's filters.
+    """uint8 (MB, bytes of :func:`fields_of`) from the constants of a layer's filters.
 
     Parameters
     ----------
@@ -39,9 +38,8 @@ def single_block(
         As for :func:`~sd_tvm.schedules.cpu.requant.quantisation_block`.
     """
     f = unpack_qp(words, dtype)
-    bias = f["bias"] if offset is None else f["bias"] + offset
-    blocks, more = words.shape[0] // LANES, words.shape[0] - len(found.factor)
-    fields = {
+    bias, more = f["bias"] if offset is None else f["bias"] + offset, len(words) - len(found.factor)
+    values = {
         "bias": bias.astype("<i4"),
         "factor": np.pad(found.factor, (0, more)).astype("<f4"),
         "constant": np.pad(found.constant, (0, more), constant_values=-CENTRE[dtype]).astype("<f4"),
@@ -49,26 +47,17 @@ def single_block(
         "high": f["hi"].astype("u1"),
     }
     if found.exception is not None:
-        fields["exception"] = np.pad(found.exception, (0, more), constant_values=-1).astype("<i4")
-    parts = [np.ascontiguousarray(v).reshape(blocks, LANES).view(np.uint8) for v in fields.values()]
-    return np.ascontiguousarray(np.concatenate(parts, axis=1))
+        values["exception"] = np.pad(found.exception, (0, more), constant_values=-1).astype("<i4")
+    return fields_of(found).pack(values)
 
 
-class SingleReader:
+class SingleReader(BlockReader):
     """As :class:`~sd_tvm.schedules.cpu.requant.Requantizer`, of a buffer of :func:`single_block`."""
 
-    def __init__(self, exceptions: bool, buffer: Buffer, block: Expr) -> None:
-        self._exceptions, self._buffer, self._block = exceptions, buffer, block
+    def __init__(self, fields: Fields, buffer: Buffer, block: Expr) -> None:
+        super().__init__(fields, buffer, block)
+        self._exceptions = fields is WITH_EXCEPTIONS
         self._words: dict[str, Expr] = {}
-
-    def _field(self, name: str, dtype: str, lanes: int = LANES, first: int = 0) -> Expr:
-        size = _FIELDS[name]
-        at = self._block * i64(block_bytes(self._exceptions)) + i64(_AT[name] + first * size)
-        return as_type(load(self._buffer, at, lanes * size), f"{dtype}x{lanes}")
-
-    def bias(self, first: int = 0, lanes: int = LANES) -> Expr:
-        """uint32 biases of ``lanes`` filters from ``first`` on."""
-        return self._field("bias", "uint32", lanes, first)
 
     def prepare(self, dtype: str) -> None:
         """Read the words, once: a store in between could change them, for all that the compiler knows."""
@@ -77,7 +66,7 @@ class SingleReader:
         kinds = {"factor": "float32", "constant": "float32", "low": dtype, "high": dtype}
         if self._exceptions:
             kinds["exception"] = "int32"
-        self._words = {name: bind(self._field(name, kind)) for name, kind in kinds.items()}
+        self._words = {name: bind(self.field(name, kind)) for name, kind in kinds.items()}
 
     def wide(self, sums: Expr, dtype: str) -> Expr:
         """Results of int32x16 sums (bias included), int32x16 within the range of ``dtype``."""
@@ -95,8 +84,7 @@ class SingleReader:
                 tirx.EQ(x, words["exception"]), splat(-1, "int32", LANES), splat(0, "int32", LANES)
             )
             value = plus(value, less)
-        low, high = splat(-128, "int32", LANES), splat(127, "int32", LANES)
-        byte = as_type(tirx.min(tirx.max(value, low), high).astype(f"int8x{LANES}"), f"{dtype}x{LANES}")
+        byte = as_type(saturated(value, "int8"), f"{dtype}x{LANES}")
         if CENTRE[dtype]:
             byte = tirx.bitwise_xor(byte, splat(CENTRE[dtype], dtype, LANES))
         return tirx.min(tirx.max(byte, words["low"]), words["high"])

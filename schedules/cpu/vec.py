@@ -102,6 +102,13 @@ def _every_lane(name: str, a: Expr, b: Expr) -> Expr:
     return tirx.call_llvm_pure_intrin(dtype, name, a, b, every, tirx.const(lanes, "int32"))
 
 
+def saturated(value: Expr, dtype: str) -> Expr:
+    """int32 lanes in an 8-bit type, the nearest it has: what instructions that pack do."""
+    info, lanes = np.iinfo(dtype), int(str(value.ty.dtype).partition("x")[2])
+    low, high = (splat(int(v), "int32", lanes) for v in (info.min, info.max))
+    return tirx.min(tirx.max(value, low), high).astype(f"{dtype}x{lanes}")
+
+
 def bind(value: Expr) -> Expr:
     """A name for a value: it is computed once."""
     return t.Bind(value)

@@ -169,13 +169,7 @@ class Places:
             about = np.nan_to_num((levels - 0.5 - zero) / multiplier, nan=0.0)
         near = np.ceil(np.clip(about, least - 4.0, most + 4.0)).astype(np.int64)
         first = most + 1
-        for step in (
-            2,
-            1,
-            0,
-            -1,
-            -2,
-        ):  # mbqm's roundings move it by one, float64's by no more
+        for step in range(2, -3, -1):  # mbqm's roundings move it by one, float64's by no more
             x = np.clip(near + step, least, most)
             first = np.where(zero + mbqm(x, f["m0"], f["shift"]) >= levels, np.minimum(first, x), first)
         wanted = (levels > low) & (levels <= high)
@@ -209,10 +203,8 @@ class Places:
         above = np.where(self.missed, half - m * (self.first - 1), np.inf)
         high = np.partition(above, 1, axis=1)[:, 1] if exceptions else above.min(axis=1)
         low, high = np.where(np.isinf(low), high - 1, low), np.where(np.isinf(high), low + 1, high)
-        nothing = np.isinf(low)  # no level is ever passed: anything well below the least does
-        return np.where(nothing, self.levels[0, 0] - 2.0, low), np.where(
-            nothing, self.levels[0, 0] - 1.0, high
-        )
+        nothing, least = np.isinf(low), self.levels[0, 0]  # no level is ever passed: less than the least does
+        return np.where(nothing, least - 2.0, low), np.where(nothing, least - 1.0, high)
 
     def same(
         self, factors: Floats, constants: Floats, exceptions: bool

@@ -15,7 +15,7 @@ from sd_tvm.plan.model import Array, Plan, Step, Value
 from sd_tvm.relay_passes._rewrite import IRModule, bindings_of, constant, is_call, static_shape
 from sd_tvm.relay_passes.guard_cpu import GuardCPU
 from sd_tvm.relay_passes.offload import EXTERNAL_MODS
-from sd_tvm.relay_passes.pipeline import accelerator_passes, to_integer
+from sd_tvm.relay_passes.pipeline import accelerator_passes, between_layers, to_integer
 from sd_tvm.relay_passes.report import node_reports
 
 
@@ -39,9 +39,8 @@ def build_plan(mod: IRModule, config: AcceleratorConfig | None = None, *, notes:
     """
     if config is None:
         from sd_tvm.relay_passes.lower_cpu import LowerToCPU
-        from sd_tvm.relay_passes.vectorize import VectorizeInjective
 
-        passes = [*to_integer(mod), LowerToCPU(), relax.get_pipeline("zero"), VectorizeInjective()]
+        passes = [*to_integer(mod), LowerToCPU(), *between_layers()]
     else:
         passes = accelerator_passes(mod, config)
     passes.append(GuardCPU())

@@ -5,13 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal
 
+import layergen
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sd_tvm.numerics.bounds import accumulator_range
-from sd_tvm.numerics.fixedpoint import mbqm, quantize_multiplier
+from sd_tvm.numerics.fixedpoint import mbqm
 from sd_tvm.numerics.qp import pack_qp, unpack_qp
 from sd_tvm.numerics.single import CENTRE, Places, Single, evaluate, single
 
@@ -20,7 +21,7 @@ LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 
 def one(multiplier: float, dtype: str, zero: int, low: int, high: int) -> np.ndarray:
     """Quantisation words of one filter."""
-    m0, shift = (np.array([v]) for v in quantize_multiplier(multiplier))
+    m0, shift = layergen.multipliers(np.array([multiplier]))
     return pack_qp(np.zeros(1, np.int64), m0, shift, zero, low, high, pad_to_16=False)
 
 
@@ -38,6 +39,16 @@ def floats(found: Single, words: np.ndarray, dtype: str, sums: np.ndarray) -> np
     if found.exception is not None:
         q = q - (sums == found.exception[0])
     return np.clip(np.clip(q, -128, 127) + CENTRE[dtype], f["lo"], f["hi"])
+
+
+def check_filter(found: Single, words: np.ndarray, i: int, sums: np.ndarray) -> None:
+    """One of many, of uint8 results."""
+    assert found.exception is not None
+    one = slice(i, i + 1)
+    own = Single(found.factor[one], found.constant[one], found.exception[one])
+    np.testing.assert_array_equal(
+        floats(own, words[one], "uint8", sums), integers(words[one], "uint8", sums)
+    )
 
 
 def filter_of(seed: int) -> tuple[np.ndarray, str, int, int]:
@@ -94,8 +105,7 @@ def test_what_is_proved_is_true(seed: int, exceptions: bool) -> None:
 def test_multipliers_of_networks() -> None:
     """Filters with ReLU6 and few rows; there is a form for all, of some with an exception."""
     rng, filters, most = np.random.default_rng(0), 64, 210_000
-    pairs = [quantize_multiplier(float(v)) for v in np.exp(rng.uniform(np.log(1.2e-3), np.log(0.1), filters))]
-    m0, shift = (np.array(v, dtype=np.int64) for v in zip(*pairs, strict=True))
+    m0, shift = layergen.multipliers(np.exp(rng.uniform(np.log(1.2e-3), np.log(0.1), filters)))
     words = pack_qp(np.zeros(filters, np.int64), m0, shift, 0, 0, 255)
     ends = np.full(filters, most)
     found = single(words, "uint8", -ends, ends)
@@ -103,9 +113,7 @@ def test_multipliers_of_networks() -> None:
     assert found.exception is not None
     sums, alone = np.arange(-most, most + 1), 0
     for i in range(filters):
-        own = Single(found.factor[i : i + 1], found.constant[i : i + 1], found.exception[i : i + 1])
-        got = floats(own, words[i : i + 1], "uint8", sums)
-        np.testing.assert_array_equal(got, integers(words[i : i + 1], "uint8", sums))
+        check_filter(found, words, i, sums)
         alone += abs(int(found.exception[i])) <= most
     assert alone > 0
 
@@ -126,18 +134,14 @@ def test_results_that_int32_does_not_hold(m0: int, shift: int) -> None:
 def test_many_filters() -> None:
     """More than are looked at together: the exception of one is a field of all."""
     rng, filters = np.random.default_rng(3), 2200
-    pairs = [quantize_multiplier(float(v)) for v in rng.uniform(2.5e-3, 0.02, filters)]
-    m0, shift = (np.array(v, dtype=np.int64) for v in zip(*pairs, strict=True))
+    m0, shift = layergen.multipliers(rng.uniform(2.5e-3, 0.02, filters))
     words, ends = pack_qp(np.zeros(filters, np.int64), m0, shift, 0, 0, 255), np.full(filters, 70_000)
     found = single(words[:filters], "uint8", -ends, ends)
     assert found is not None
     assert found.exception is not None
     assert found.exception.shape == (filters,)
     for i in rng.integers(filters, size=20):
-        own = Single(found.factor[i : i + 1], found.constant[i : i + 1], found.exception[i : i + 1])
-        sums = np.arange(-70_000, 70_001)
-        got = floats(own, words[i : i + 1], "uint8", sums)
-        np.testing.assert_array_equal(got, integers(words[i : i + 1], "uint8", sums))
+        check_filter(found, words, int(i), np.arange(-70_000, 70_001))
     words[2100] = pack_qp(np.zeros(1, np.int64), m0[:1], np.array([-18]), 0, 0, 255)[0]  # the last ones count
     ends[2100] = 1 << 27
     assert single(words[:filters], "uint8", -ends, ends) is None

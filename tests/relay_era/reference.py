@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import sd_tvm
-from sd_tvm._tvm import relax, structural_equal
+from sd_tvm._tvm import structural_equal
 from sd_tvm.accelerator.config import AcceleratorConfig
 from sd_tvm.accelerator.records import layer_records
 from sd_tvm.accelerator.simulator import Profiler
@@ -36,12 +36,9 @@ from sd_tvm.plan.job import MODEL, read_job
 from sd_tvm.plan.run import Runner
 from sd_tvm.relay import load
 from sd_tvm.relay_passes.lower_float import LowerFloat
-from sd_tvm.relay_passes.pipeline import to_integer
-from sd_tvm.relay_passes.vectorize import VectorizeInjective
+from sd_tvm.relay_passes.pipeline import between_layers, to_integer
 from sd_tvm.schedules.ops import LAYER_ATTR
-
-#: TVM's pattern kind that FuseOps leaves alone.
-OPAQUE = 8
+from sd_tvm.schedules.ops.tir import OPAQUE
 
 
 def golden(mod: Any, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -56,7 +53,7 @@ def golden(mod: Any, x: np.ndarray) -> dict[str, np.ndarray]:
             layers[str(gvar.name_hint)] = layer_from_json(str(func.attrs[LAYER_ATTR]))
             mod = mod.clone()
             mod.update_func(gvar, func.with_attr("op_pattern", OPAQUE))
-    for step in (LowerFloat(), relax.get_pipeline("zero"), VectorizeInjective()):
+    for step in (LowerFloat(), *between_layers()):
         mod = step(mod)
     run = Runner(plan_of(mod))
     seen = {}

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from sd_tvm.layers import ConvLayer
 from sd_tvm.numerics import golden
 from sd_tvm.numerics.bounds import accumulator_range
-from sd_tvm.numerics.fixedpoint import quantize_multiplier
 from sd_tvm.numerics.qp import pack_qp, unpack_qp
 from sd_tvm.numerics.single import single
 from sd_tvm.schedules.cpu.isa import ISAS, Isa
@@ -95,8 +94,7 @@ def exact(filters: int) -> tuple[ConvLayer, list[np.ndarray]]:
     """A layer of such filters, its weight, and words with ReLU6."""
     layer = ConvLayer("c", 1, 16, (40, 40), filters, (1, 1))
     rng = np.random.default_rng(0)
-    pairs = [quantize_multiplier(float(v)) for v in np.exp(rng.uniform(np.log(1.2e-3), np.log(0.1), filters))]
-    m0, shift = (np.array(v) for v in zip(*pairs, strict=True))
+    m0, shift = layergen.multipliers(np.exp(rng.uniform(np.log(1.2e-3), np.log(0.1), filters)))
     words = pack_qp(rng.integers(-9999, 0, filters), m0, shift, 0, 0, 255)
     raw = np.empty((filters // 16, 16, 16), dtype=np.int8)
     raw[:] = ROW[None, :, None]
