@@ -31,9 +31,9 @@ Every row is measured in {rounds} rounds, each after all rows had the one before
 compilation included). Ratios are the peer's time over ours turn by turn; a *range* holds the quartiles of all
 turns and the median of every round, and bars are held against its low end. Of two runs that measure the same,
 at most one ratio in {chance:,} has ranges that chance alone puts apart. Random weights, which no speed here
-depends on; EfficientNet-Lite0, ResNet-20 and MiniLM have their trained ones. Our rows, in bold, name the
-weight's form and the instruction set of our kernel. Ours are compiled for the least processor of the
-instruction set (x86-64-v3, x86-64-v4 with VNNI).
+depends on, but for our requantisation after a ReLU; EfficientNet-Lite0, ResNet-20 and MiniLM have their
+trained ones. Our rows, in bold, name the weight's form and the instruction set of our kernel. Ours are
+compiled for the least processor of the instruction set (x86-64-v3, x86-64-v4 with VNNI).
 
 **Roofs** of one thread. Memory: {best} GB/s at best, median {median}, the fastest of several ways to read
 {mebibytes} MB once ({streams} streams, {prefetch}; other work takes part of it); the fastest contestant reads
